@@ -1,0 +1,40 @@
+# make VENV=... puts the virtual environment elsewhere, PYTHON=... makes it with another interpreter.
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+BIN := $(VENV)/bin
+# One installation, shared by all targets: anew only after requirements.txt has changed.
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help run test check predict lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: $(INSTALLED) ## train, evaluate, export and verify; DATASET=name chooses another dataset
+	@$(BIN)/python -m flows.run $(DATASET)
+
+test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
+	@$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## ruff (format and lint) and mypy --strict
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+predict: $(INSTALLED) ## classify image files: IMAGE="a.png b.jpg"
+	@$(BIN)/python -m serving.predict $(or $(IMAGE),$(error which image? make predict IMAGE=path.png))
+
+lock: $(INSTALLED) ## renew requirements.txt and requirements-serving.txt from pyproject.toml
+	$(BIN)/python .ci/lock.py
+
+clean: ## remove what the targets made, the environment included; data, models and DVC's cache stay
+	rm -rf $(VENV) .cache dvc_plots .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
+		f"Python 3.11, 3.12 or 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
+	@echo "Installing the lock into $(VENV): once, about 6 GB with PyTorch, a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
