@@ -1,0 +1,195 @@
+"""Fetch a dataset's archives, verify them and unpack them where torchvision looks for them.
+
+Reads:  params.yaml (download), DATA_MIRROR (a folder or base URL tried before the public mirrors)
+Writes: data/raw/
+Run:    python -m tasks.download
+"""
+
+import gzip
+import os
+import shutil
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pooch
+import requests
+
+from tasks import params
+from tasks.datasets import DATASETS, Archive, Dataset
+from tasks.stage import StageError, stage
+
+CACHE = Path(".cache/download")  # outside DVC, which removes data/raw before it runs this stage
+ATTEMPTS = 3  # rounds over all sources, waiting 1 s, then 2 s between them
+TIMEOUT_S = (5, 20)  # to connect, and between two reads
+PROBE_S = 8
+
+pooch.get_logger().setLevel("WARNING")  # the lines printed here say more
+
+
+class SourceError(Exception):
+    """A source did not deliver a whole archive."""
+
+
+def main() -> None:
+    with stage("download", "data/raw") as staged:
+        name = params.load().download.dataset
+        unpack(fetch(name), staged("data/raw") / DATASETS[name].folder)
+
+
+def sources(name: str) -> list[Path | str]:
+    """List the folders and base URLs to try for dataset `name`, in order.
+
+    Raises:
+        StageError: DATA_MIRROR names a folder that does not exist.
+    """
+    dataset = DATASETS[name]
+    if dataset.package:
+        return [_package_folder(dataset)]
+    mirror = os.environ.get("DATA_MIRROR", "")
+    if not mirror:
+        return list(dataset.mirrors)
+    if mirror.startswith(("http://", "https://")):
+        return [f"{mirror.rstrip('/')}/{name}/", *dataset.mirrors]
+    folder = Path(mirror).expanduser().resolve()
+    if not folder.is_dir():
+        raise StageError(f"DATA_MIRROR is {mirror!r}, which is neither a folder nor a URL (http://, https://)")
+    return [folder / name, *dataset.mirrors]
+
+
+def fetch(name: str) -> list[Path]:
+    """Bring all archives of dataset `name` into the download cache and return their paths, checksums verified.
+
+    Raises:
+        StageError: no source delivered one of them; the message lists what each source said.
+    """
+    places = sources(name)
+    folder = CACHE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("tmp*"):  # pooch's name for what a killed run was downloading
+        leftover.unlink()
+    return [_fetch(archive, name, places, folder) for archive in DATASETS[name].archives]
+
+
+def unpack(archives: list[Path], folder: Path) -> None:
+    """Copy each gzip file of `archives` into `folder` and unpack it there."""
+    folder.mkdir(parents=True)
+    for archive in archives:
+        shutil.copyfile(archive, folder / archive.name)
+        with gzip.open(archive) as packed, (folder / archive.stem).open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked, 1 << 20)
+
+
+def answers(name: str) -> bool:
+    """Tell within about ten seconds whether dataset `name` is at hand or one of its sources answers."""
+    dataset, found = DATASETS[name], threading.Event()
+    if all((CACHE / name / archive.name).is_file() for archive in dataset.archives):
+        return True
+
+    def ask(place: Path | str) -> None:
+        archive = dataset.archives[0].name
+        if isinstance(place, Path):
+            ok = (place / archive).is_file()
+        else:
+            try:
+                ok = requests.head(place + archive, timeout=PROBE_S, allow_redirects=True).ok
+            except requests.RequestException:
+                ok = False
+        if ok:
+            found.set()
+
+    # Daemons, because a name server that does not answer holds a thread longer than any time-out of requests.
+    threads = [threading.Thread(target=ask, args=(place,), daemon=True) for place in sources(name)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + PROBE_S
+    while not found.is_set() and time.monotonic() < deadline and any(thread.is_alive() for thread in threads):
+        found.wait(0.05)
+    return found.is_set()
+
+
+def _fetch(archive: Archive, name: str, places: list[Path | str], folder: Path) -> Path:
+    refused: dict[str, str] = {}
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            print(f"{archive.name}: no source delivered it, trying again in {2 ** (attempt - 1)} s", flush=True)
+            time.sleep(2 ** (attempt - 1))
+        for place in places:
+            try:
+                return _retrieve(archive, place, folder)
+            except SourceError as error:
+                refused[_shown(place)] = str(error)
+    tried = "".join(f"\n  {place}: {reason}" for place, reason in refused.items())
+    raise StageError(
+        f"no source delivered {archive.name} ({archive.size} bytes, MD5 {archive.md5}). Tried:{tried}\n"
+        f"Set DATA_MIRROR to a folder or base URL that holds {name}/{archive.name}, "
+        "or train on what needs no download: make run DATASET=digits"
+    )
+
+
+def _retrieve(archive: Archive, place: Path | str, folder: Path) -> Path:
+    transferred = False
+
+    def transfer(source: str, output: str, _: object) -> None:
+        nonlocal transferred
+        transferred = True
+        (_copy if isinstance(place, Path) else _download)(source, output)
+        if (size := Path(output).stat().st_size) != archive.size:
+            raise SourceError(f"sent {size} bytes instead of {archive.size}")
+
+    source = str(place / archive.name) if isinstance(place, Path) else place + archive.name
+    try:
+        path = pooch.retrieve(source, f"md5:{archive.md5}", archive.name, folder, downloader=transfer)
+    except ValueError:  # pooch's word for a checksum that does not match
+        raise SourceError(f"sent other bytes: their MD5 is not {archive.md5}") from None
+    origin = f"from {_shown(place)}" if transferred else "fetched before"
+    print(f"{archive.name}: {archive.size:,} bytes, checksum verified, {origin}", flush=True)
+    return Path(path)
+
+
+def _copy(source: str, output: str) -> None:
+    try:
+        shutil.copyfile(source, output)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise SourceError(error.strerror) from None
+
+
+def _download(url: str, output: str) -> None:
+    # A bar only on a terminal; pooch reads 1 KiB at a time unless told otherwise.
+    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=TIMEOUT_S)
+    try:
+        download(url, output, None)
+    except requests.HTTPError as error:
+        raise SourceError(f"answered {error.response.status_code} {error.response.reason}") from None
+    except requests.RequestException as error:
+        raise SourceError(_innermost(error)) from None
+
+
+def _package_folder(dataset: Dataset) -> Path:
+    package, _, rest = dataset.package.partition("/")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise StageError(
+            f"the Python package {package}, which ships this dataset, is not installed: make run installs it"
+        )
+    return Path(spec.submodule_search_locations[0]) / rest
+
+
+def _shown(place: Path | str) -> str:
+    if isinstance(place, Path):
+        return str(place)
+    parts = urlsplit(place)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # no password in a log
+
+
+def _innermost(error: BaseException) -> str:
+    cause = error.args[0] if error.args else error
+    reason = getattr(cause, "reason", cause)
+    return str(reason).rpartition("): ")[2]
+
+
+if __name__ == "__main__":
+    main()

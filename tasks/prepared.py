@@ -1,0 +1,55 @@
+"""The prepared dataset in data/prepared: arrays that a memory map reads, and a JSON that describes them.
+
+{train,validation,test}_images.npy   uint8 [N, H, W, C], C order
+{train,validation,test}_labels.npy   int64 [N]
+dataset.json                         `Card`
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.stage import read_json, write_json
+
+FOLDER = Path("data/prepared")
+
+SplitName = Literal["train", "validation", "test"]
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What data/prepared holds."""
+
+    name: str
+    class_names: list[str]
+    image_shape: list[int]  # [H, W, C]
+    mean: list[float]  # per channel, of the training images scaled to [0, 1]
+    std: list[float]
+    sizes: dict[SplitName, int]
+    sources: dict[str, str]  # file below data/raw -> "sha256:..." of what was decoded
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "dataset.json", asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path = FOLDER) -> "Card":
+        return cls(**read_json(folder / "dataset.json"))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images `uint8 [N, H, W, C]` and labels `int64 [N]`, memory-mapped."""
+
+    images: Images
+    labels: Labels
+
+    @classmethod
+    def read(cls, name: SplitName, folder: Path = FOLDER) -> "Split":
+        # Copy-on-write: torch wants arrays it may write to, and the files stay as they are.
+        images = np.load(folder / f"{name}_images.npy", mmap_mode="c")
+        return cls(images, np.load(folder / f"{name}_labels.npy"))

@@ -1,0 +1,233 @@
+"""Decode the raw dataset into arrays, holding a validation split out of the training images.
+
+Reads:  params.yaml (transform, download.dataset), data/raw/
+Writes: data/prepared/
+Run:    python -m tasks.transform
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks import params
+from tasks.datasets import DATASETS
+from tasks.prepared import Card, Images, Labels, SplitName
+from tasks.stage import StageError, stage
+
+RAW = Path("data/raw")
+CHUNK_BYTES = 1 << 22  # of images held at a time
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled images as their publisher ships them."""
+
+    labels: Labels  # int64 [N]
+    image_shape: tuple[int, int, int]  # [H, W, C]
+    chunks: Callable[[], Iterator[Images]]  # all images in order, uint8 [n, H, W, C] at a time
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A raw dataset; `test` is None where the publisher ships no test images."""
+
+    training: Source
+    test: Source | None
+
+
+def main() -> None:
+    with stage("transform", "data/prepared") as staged:
+        p = params.load()
+        folder = staged("data/prepared")
+        folder.mkdir()
+        card = prepare(p.download.dataset, p.transform, folder)
+        card.write(folder)
+        sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
+        print(f"{card.name}: {sizes} images of {' x '.join(map(str, card.image_shape))} (height, width, channels)")
+
+
+def prepare(name: str, p: params.Transform, folder: Path) -> Card:
+    """Write the three splits of dataset `name` to `folder` and return their description.
+
+    Raises:
+        StageError: a raw file is not what it should be, a label has no class, or a split would be empty.
+    """
+    class_names = list(DATASETS[name].class_names)
+    raw = READERS[name](RAW / DATASETS[name].folder)
+    if raw.test and raw.test.image_shape != raw.training.image_shape:
+        raise StageError(f"test images are {raw.test.image_shape}, training images {raw.training.image_shape}")
+    splits = assign(raw, p)
+    moments = Moments(channels=raw.training.image_shape[2])
+    for source in filter(None, (raw.training, raw.test)):
+        _check(source, class_names)
+        masks = {split: mask for split, (owner, mask) in splits.items() if owner is source}
+        write_splits(source, masks, folder, moments)
+    return Card(
+        name=name,
+        class_names=class_names,
+        image_shape=list(raw.training.image_shape),
+        mean=moments.mean(),
+        std=moments.std(),
+        sizes={split: int(mask.sum()) for split, (_, mask) in splits.items()},
+        sources={
+            str(file.relative_to(RAW)): _digest(file)
+            for source in filter(None, (raw.training, raw.test))
+            for file in source.files
+        },
+    )
+
+
+def assign(raw: Raw, p: params.Transform) -> dict[SplitName, tuple[Source, Mask]]:
+    """Say for each split which source its images come from and, `bool [N]`, which of them.
+
+    Raises:
+        StageError: a split would be empty.
+    """
+    labels = raw.training.labels
+    test = np.zeros(len(labels), bool) if raw.test else hold_out(labels, p.test_fraction, p.seed)
+    rest = np.flatnonzero(~test)
+    validation = np.zeros(len(labels), bool)
+    validation[rest] = hold_out(labels[rest], p.validation_fraction, p.seed)
+    splits: dict[SplitName, tuple[Source, Mask]] = {
+        "train": (raw.training, ~(test | validation)),
+        "validation": (raw.training, validation),
+        "test": (raw.test, np.ones(len(raw.test.labels), bool)) if raw.test else (raw.training, test),
+    }
+    for name, (_, mask) in splits.items():
+        if not mask.any():
+            raise StageError(
+                f"the {name} split would be empty: {len(labels)} training images, transform.validation_fraction = "
+                f"{p.validation_fraction}, transform.test_fraction = {p.test_fraction}"
+            )
+    return splits
+
+
+def hold_out(labels: Labels, fraction: float, seed: int) -> Mask:
+    """Choose `fraction` of the images of each class at random; return `bool [N]`, true where one is held out."""
+    generator = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        held_out[generator.permutation(members)[: round(len(members) * fraction)]] = True
+    return held_out
+
+
+class Moments:
+    """Per-channel mean and standard deviation of uint8 images scaled to [0, 1]; exact, because it sums integers."""
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.sums = [0] * channels
+        self.squares = [0] * channels
+
+    def add(self, images: Images) -> None:
+        """Take in `uint8 [n, H, W, C]`."""
+        self.count += prod(images.shape[:3])
+        for channel in range(len(self.sums)):
+            values = images[..., channel]
+            self.sums[channel] += int(values.sum(dtype=np.uint64))
+            self.squares[channel] += int(np.square(values, dtype=np.uint16).sum(dtype=np.uint64))
+
+    def mean(self) -> list[float]:
+        return [total / self.count / 255 for total in self.sums]
+
+    def std(self) -> list[float]:
+        variances = [
+            (square * self.count - total**2) / self.count**2
+            for total, square in zip(self.sums, self.squares, strict=True)
+        ]
+        return [variance**0.5 / 255 for variance in variances]
+
+
+def write_splits(source: Source, masks: dict[SplitName, Mask], folder: Path, moments: Moments) -> None:
+    """Write the images and labels that each mask chooses, in their order; training images also go into `moments`."""
+    with ExitStack() as files:
+        outputs = {}
+        for split, mask in masks.items():
+            outputs[split] = files.enter_context((folder / f"{split}_images.npy").open("wb"))
+            header = {"descr": "|u1", "fortran_order": False, "shape": (int(mask.sum()), *source.image_shape)}
+            np.lib.format.write_array_header_1_0(outputs[split], header)
+            np.save(folder / f"{split}_labels.npy", source.labels[mask])
+        start = 0
+        for images in source.chunks():
+            for split, mask in masks.items():
+                chosen = images[mask[start : start + len(images)]]
+                outputs[split].write(chosen.data)
+                if split == "train":
+                    moments.add(chosen)
+            start += len(images)
+
+
+def read_fashion_mnist(folder: Path) -> Raw:
+    return Raw(
+        training=_idx_source(folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte"),
+        test=_idx_source(folder / "t10k-images-idx3-ubyte", folder / "t10k-labels-idx1-ubyte"),
+    )
+
+
+def read_digits(folder: Path) -> Raw:
+    """Read scikit-learn's digits: rows of 64 pixels from 0 to 16 and a label, stored as round(value * 255 / 16)."""
+    file = folder / "digits.csv"
+    rows = np.loadtxt(file, delimiter=",")
+    images = np.round(rows[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return Raw(Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: iter([images]), (file,)), test=None)
+
+
+READERS: dict[str, Callable[[Path], Raw]] = {"fashion_mnist": read_fashion_mnist, "digits": read_digits}
+
+
+def _idx_source(images: Path, labels: Path) -> Source:
+    count, height, width = _idx_shape(images, 3)
+    (labelled,) = _idx_shape(labels, 1)
+    if labelled != count:
+        raise StageError(f"{images} holds {count} images, but {labels} {labelled} labels")
+
+    def chunks() -> Iterator[Images]:
+        with images.open("rb") as file:
+            file.seek(16)
+            while chunk := file.read(max(1, CHUNK_BYTES // (height * width)) * height * width):
+                yield np.frombuffer(chunk, np.uint8).reshape(-1, height, width, 1)
+
+    values = np.fromfile(labels, np.uint8, offset=8).astype(np.int64)
+    return Source(values, (height, width, 1), chunks, (images, labels))
+
+
+def _idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
+    """Read the header of an IDX file of unsigned bytes (format: end of http://yann.lecun.com/exdb/mnist)."""
+    with path.open("rb") as file:
+        header = file.read(4 + 4 * dimensions)
+    shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist()) if len(header) == 4 + 4 * dimensions else ()
+    size = path.stat().st_size
+    if header[:4] != bytes((0, 0, 8, dimensions)) or size != len(header) + prod(shape):
+        raise StageError(
+            f"{path} ({size} bytes, header {header[:4].hex()}) is not an IDX file of unsigned bytes in {dimensions} "
+            "dimensions; fetch it again: dvc repro --force --single-item download"
+        )
+    return shape
+
+
+def _check(source: Source, class_names: list[str]) -> None:
+    wrong = np.flatnonzero((source.labels < 0) | (source.labels >= len(class_names)))
+    if len(wrong):
+        raise StageError(
+            f"{source.files[-1]}: label {source.labels[wrong[0]]} of image {wrong[0]} has no class: there are "
+            f"{len(class_names)}, 0 to {len(class_names) - 1} ({len(wrong)} labels like it)"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+if __name__ == "__main__":
+    main()
