@@ -1,0 +1,1 @@
+"""What serves the ONNX model: needs requirements-serving.txt, never PyTorch."""

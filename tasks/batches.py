@@ -1,0 +1,56 @@
+"""Batches of a split, each fetched whole: no Python work per image."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tasks.prepared import Split
+
+
+class Indexed(Dataset[tuple[Tensor, Tensor]]):
+    """A split indexed by a whole batch: `int64 [n]` gives images `uint8 [n, H, W, C]` and labels `int64 [n]`."""
+
+    def __init__(self, split: Split) -> None:
+        self.images = torch.from_numpy(split.images)
+        self.labels = torch.from_numpy(split.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images.index_select(0, indices), self.labels.index_select(0, indices)
+
+
+class BatchIndices(Sampler[Tensor]):
+    """The indices of each batch, `int64 [n]`: in order, or shuffled anew in each pass by `generator`."""
+
+    def __init__(self, size: int, batch_size: int, generator: torch.Generator | None) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[Tensor]:
+        shuffled = self.generator is not None
+        order = torch.randperm(self.size, generator=self.generator) if shuffled else torch.arange(self.size)
+        return iter(torch.split(order, self.batch_size))
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+
+def batches(
+    split: Split, batch_size: int, device: torch.device, shuffle: torch.Generator | None = None
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Load `split` batch by batch, ready to be copied to `device`."""
+    indices = BatchIndices(len(split.labels), batch_size, shuffle)
+    # batch_size=None: what the sampler yields is a whole batch already.
+    return DataLoader(Indexed(split), batch_size=None, sampler=indices, pin_memory=device.type == "cuda")
+
+
+@torch.inference_mode()
+def predict(classifier: nn.Module, split: Split, batch_size: int, device: torch.device) -> Tensor:
+    """Compute the logits of a split in evaluation mode, `float32 [N, classes]` on the CPU."""
+    classifier.eval()
+    return torch.cat([classifier(images.to(device)).cpu() for images, _ in batches(split, batch_size, device)])

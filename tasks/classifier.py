@@ -1,0 +1,110 @@
+"""A trained classifier and its two files.
+
+models/model.pth    the network's state_dict, for `torch.load(..., weights_only=True)`
+models/model.json   `Description`: what rebuilds the network around it, and what it was trained on
+"""
+
+import hashlib
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tasks.networks import NETWORKS
+from tasks.stage import StageError, read_json
+
+PTH = "models/model.pth"
+JSON = "models/model.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """The contents of model.json."""
+
+    network: str  # a name in NETWORKS
+    class_names: list[str]
+    image_shape: list[int]  # [H, W, C]
+    mean: list[float]  # per channel: images are scaled to [0, 1], then (x - mean) / std
+    std: list[float]
+    state_dict: str  # "sha256:..." over its tensors
+    dataset: dict[str, Any]  # name, sizes and source digests
+    training: dict[str, Any]  # the section `train` of params.yaml
+    device: str
+    threads: int
+    cpu_capability: str  # the vector instructions that torch uses
+    versions: dict[str, str]
+
+
+class Classifier(nn.Module):
+    """Raw images `uint8 [N, H, W, C]` in, logits `float32 [N, classes]` out: preprocessing and a network."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.normalizes = any(mean) or any(value != 1 for value in std)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.permute(0, 3, 1, 2).float() / 255
+        if self.normalizes:
+            x = (x - self.mean) / self.std
+        logits: Tensor = self.network(x)
+        return logits
+
+
+def build(
+    network: str, image_shape: list[int], class_names: list[str], mean: list[float], std: list[float]
+) -> Classifier:
+    """Build the classifier with the initial weights that torch's random generator gives."""
+    height, width, channels = image_shape
+    return Classifier(NETWORKS[network]((height, width, channels), len(class_names)), mean, std)
+
+
+def digest(state_dict: dict[str, Tensor]) -> str:
+    """Hash names, dtypes, shapes and values, whatever file they lie in."""
+    sha256 = hashlib.sha256()
+    for name, tensor in sorted(state_dict.items()):
+        sha256.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        sha256.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return f"sha256:{sha256.hexdigest()}"
+
+
+def pth_bytes(state_dict: dict[str, Tensor]) -> bytes:
+    """Serialise; a buffer, because `torch.save` writes the name of the file it is given into the bytes."""
+    buffer = io.BytesIO()
+    torch.save({name: tensor.cpu() for name, tensor in state_dict.items()}, buffer)
+    return buffer.getvalue()
+
+
+def load() -> tuple[Classifier, Description]:
+    """Rebuild the classifier from models/, in evaluation mode on the CPU.
+
+    Raises:
+        StageError: model.pth is no plain state_dict, does not fit the network, or is not the one model.json describes.
+    """
+    description = Description(**read_json(Path(JSON)))
+    classifier = build(
+        description.network, description.image_shape, description.class_names, description.mean, description.std
+    )
+    try:
+        state_dict = torch.load(PTH, map_location="cpu", weights_only=True)
+        classifier.network.load_state_dict(state_dict)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError) as error:
+        raise StageError(
+            f"{PTH} is not a state_dict of {description.network}; no code in it was run. Train again, or bring back "
+            f"the last good one with dvc checkout {PTH} {JSON}. torch says: {str(error).splitlines()[0]}"
+        ) from None
+    if (found := digest(state_dict)) != description.state_dict:
+        raise StageError(
+            f"{PTH} holds the weights {found}, {JSON} describes {description.state_dict}: one was changed after "
+            f"training. Train again, or bring back the last good ones with dvc checkout {PTH} {JSON}"
+        )
+    return classifier.eval(), description

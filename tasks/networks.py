@@ -1,0 +1,30 @@
+"""The networks that can be trained: images `float32 [N, C, H, W]` in, logits `float32 [N, classes]` out."""
+
+from math import prod
+
+from torch import Tensor, nn
+
+
+class NeuralNetwork(nn.Module):
+    """The network of the PyTorch quickstart, its input as wide as the dataset's images.
+
+    Source: https://docs.pytorch.org/tutorials/beginner/basics/quickstart_tutorial.html
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.linear_relu_stack = nn.Sequential(
+            nn.Linear(prod(image_shape), 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear_relu_stack(self.flatten(x))
+        return logits
+
+
+NETWORKS = {"NeuralNetwork": NeuralNetwork}

@@ -1,0 +1,44 @@
+"""Pictures for people: what the dataset looks like, and what the model makes of it."""
+
+from math import ceil
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from tasks.prepared import Images, Labels, Split
+
+COLUMNS = 5
+
+
+def samples(split: Split, class_names: list[str], count: int) -> Figure:
+    """Draw `count` images under their labels, the first ones of each class in turn."""
+    rank = np.empty(len(split.labels), int)  # an image's place among those of its class
+    for label in np.unique(split.labels):
+        members = np.flatnonzero(split.labels == label)
+        rank[members] = np.arange(len(members))
+    chosen = np.lexsort((split.labels, rank))[:count]
+    return _grid(split.images[chosen], [class_names[label] for label in split.labels[chosen]], ["black"] * len(chosen))
+
+
+def predictions(split: Split, predicted: Labels, class_names: list[str], count: int) -> Figure:
+    """Draw the first `count` images under the predicted class `int64 [N]`; mistakes marked, with the actual class."""
+    titles, colors = [], []
+    for actual, guess in zip(split.labels[:count], predicted[:count], strict=True):
+        right = actual == guess
+        titles.append(class_names[guess] if right else f"✗ {class_names[guess]}\nis {class_names[actual]}")
+        colors.append("black" if right else "#c00000")
+    figure = _grid(split.images[:count], titles, colors)
+    mistakes = sum(color != "black" for color in colors)
+    figure.suptitle(f"The first {len(titles)} test images as predicted; {mistakes} mistakes (✗), with the actual class")
+    return figure
+
+
+def _grid(images: Images, titles: list[str], colors: list[str]) -> Figure:
+    rows = ceil(len(images) / COLUMNS)
+    figure = Figure(figsize=(1.7 * COLUMNS, 2.1 * rows + 0.4), dpi=80, layout="constrained")
+    for place, (image, title, color) in enumerate(zip(images, titles, colors, strict=True), start=1):
+        axis = figure.add_subplot(rows, COLUMNS, place)
+        axis.axis("off")
+        axis.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(title, color=color, fontsize=11)
+    return figure
