@@ -1,0 +1,1 @@
+"""Prefect flows: when the stages run."""

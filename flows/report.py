@@ -1,0 +1,98 @@
+"""What a run came to: for the terminal, for Prefect's UI, and for reports/run.json."""
+
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from tasks import params
+from tasks.prepared import Card
+from tasks.stage import read_json, write_json
+from tasks.stages import StageRun
+
+METRICS = Path("reports/metrics.json")
+PARITY = Path("reports/parity.json")
+RUN = Path("reports/run.json")
+
+
+def summary(runs: Sequence[StageRun]) -> str:
+    """Lay out the result of a run as a short table for a terminal."""
+    rows = {
+        "accuracy": f"{read_json(METRICS)['accuracy']:.1%} of {Card.read().sizes['test']:,} test images",
+        "loss": f"{read_json(METRICS)['loss']:.4f}",
+        "parity": verdict(read_json(PARITY)),
+        **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
+        "models": "models/model.onnx, models/model.pth",
+        "reports": "reports/metrics.json, reports/parity.json, reports/predictions.png",
+    }
+    return "\n".join(f"{name:<10} {value}" for name, value in rows.items())
+
+
+def verdict(parity: dict[str, Any]) -> str:
+    """Say in one line what the parity gate found."""
+    if not parity["passed"]:
+        return f"failed: {parity['reason']}"
+    return (
+        f"passed on {parity['provider']}, largest logit error {parity['max_abs_error']:.2g} "
+        f"(tolerance {parity['tolerance']:g}), {parity['ties']} ties"
+    )
+
+
+def publish(runs: Sequence[StageRun]) -> None:
+    """Create Prefect's artifacts: a table of the metrics, and a report with the parity verdict, passed or failed."""
+    metrics = read_json(METRICS)
+    create_table_artifact(
+        key="metrics",
+        description=f"Accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.4f}, {metrics['samples']:,} images",
+        table=[
+            {"class": name, **{score: round(value, 4) for score, value in scores.items()}}
+            for name, scores in metrics["per_class"].items()
+        ],
+    )
+    parity = read_json(PARITY) if PARITY.exists() else {"passed": False, "reason": "the gate gave no verdict"}
+    create_markdown_artifact(key="report", description="Whether the model may go live", markdown=markdown(runs, parity))
+
+
+def markdown(runs: Sequence[StageRun], parity: dict[str, Any]) -> str:
+    metrics = read_json(METRICS)
+    dataset = Card.read().name
+    stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
+    return f"""# Parity {"passed" if parity["passed"] else "failed"}
+
+The ONNX model against the .pth model on the whole test set: {verdict(parity)}.
+
+**Accuracy {metrics["accuracy"]:.2%}**, loss {metrics["loss"]:.4f}: {metrics["samples"]:,} test images of {dataset}.
+
+| stage | outcome | seconds |
+|---|---|---:|
+{stages}
+"""
+
+
+def write_run(runs: Sequence[StageRun], started: datetime) -> None:
+    """Write reports/run.json: what may differ between two runs that give the same results."""
+    trained = next(run for run in runs if run.stage == "train")
+    images = Card.read().sizes["train"] * params.load().train.epochs
+    write_json(
+        RUN,
+        {
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round((datetime.now(UTC) - started).total_seconds(), 2),
+            "stages": {run.stage: {"outcome": run.outcome, "seconds": run.seconds} for run in runs},
+            # Of the whole stage, its start and the validation included; None if it did not run.
+            "training_images_per_s": round(images / trained.seconds) if trained.outcome == "ran" else None,
+            "host": platform.node(),
+            "git_revision": _git_revision(),
+        },
+    )
+
+
+def _git_revision() -> str | None:
+    """Return the commit of the checkout, with `-dirty` if it was changed since; None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
