@@ -53,8 +53,13 @@ def run(changes: list[str]) -> None:
         overrides.check(changes)
         runs = training(changes)
         print(f"\n{report.summary(runs)}")
-    except (ParamsError, StageError, StageFailed) as error:
+    except StageFailed as error:
+        sys.exit(f"\ntraining failed. {error.reason}")
+    except (ParamsError, StageError) as error:
         sys.exit(f"\ntraining failed. {error}")
+    except KeyboardInterrupt:
+        print("\ntraining was interrupted; the next run goes on with the stage that was running", file=sys.stderr)
+        sys.exit(130)
 
 
 def main() -> None:

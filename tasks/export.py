@@ -72,7 +72,7 @@ def main() -> None:
         staged(ONNX).write_bytes(content)
     print(
         f"Parity passed on {verdict.provider}: {verdict.samples:,} images at batch sizes "
-        f"{', '.join(verdict.batch_sizes)}, largest logit error {verdict.max_abs_error:.2g} "
+        f"{', '.join(map(str, p.batch_sizes))}, largest logit error {verdict.max_abs_error:.2g} "
         f"(tolerance {p.tolerance:g}), {verdict.ties} ties"
     )
     print(f"Saved ONNX model to {ONNX}")

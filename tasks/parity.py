@@ -38,7 +38,7 @@ class Verdict:
     ties: int = 0  # samples whose labels differ, but whose two best logits differ by less than twice the tolerance
     accuracy_pth: float | None = None
     accuracy_onnx: float | None = None  # at the batch size where it is farthest from accuracy_pth
-    batch_sizes: dict[str, float | None] = field(default_factory=dict)  # -> largest absolute logit error
+    batch_sizes: list[dict[str, Any]] = field(default_factory=list)  # with the largest absolute logit error of each
     worst_samples: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -148,7 +148,7 @@ def compare(reference: Scores, outputs: dict[int, tuple[Scores, Scores]], labels
         ties=int(ties.sum()),
         accuracy_pth=accuracy,
         accuracy_onnx=max(accuracies, key=lambda other: abs(other - accuracy)),
-        batch_sizes={str(size): _json(values.max()) for size, values in errors.items()},
+        batch_sizes=[{"size": size, "max_abs_error": _json(values.max())} for size, values in errors.items()],
         worst_samples=worst_samples,
     )
 

@@ -39,7 +39,14 @@ class StageRun:
 
 
 class StageFailed(Exception):
-    """A stage did not succeed; the message begins with its name."""
+    """A stage did not succeed: `reason`, which begins with its name, says why.
+
+    As a string it is the first line alone, because Prefect repeats it in each of its own messages.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason.splitlines()[0])
+        self.reason = reason
 
 
 class StageTimedOut(StageFailed, TimeoutError):

@@ -97,7 +97,7 @@ def fit(
         logits = predict(classifier, validation, VALIDATION_BATCH_SIZE, device)
         labels = torch.from_numpy(validation.labels)
         accuracy = (logits.argmax(1) == labels).float().mean().item()
-        validation_loss = _finite(cross_entropy(logits, labels).item())
+        validation_loss = _finite(cross_entropy(logits, labels).item(), p.learning_rate)
         curve.add(epoch, train_loss, validation_loss, accuracy)
         print(f"Validation: accuracy {accuracy:.1%}, average loss {validation_loss:.6f}", flush=True)
 
@@ -127,15 +127,15 @@ def train_epoch(
             seen += len(labels)
             bar.update(len(labels))
             if batch % LINE_EVERY == 0:
-                _finite(loss.item())
+                _finite(loss.item(), optimizer.param_groups[0]["lr"])
                 if bar.disable:
                     print(f"loss: {loss.item():>7f}  [{seen:>5d}/{size:>5d}]", flush=True)
-    return _finite(total.item()) / size
+    return _finite(total.item(), optimizer.param_groups[0]["lr"]) / size
 
 
-def _finite(loss: float) -> float:
+def _finite(loss: float, learning_rate: float) -> float:
     if not math.isfinite(loss):
-        raise StageError(f"the loss is {loss}: train.learning_rate in {params.PATH} is too high for this network")
+        raise StageError(f"the loss is {loss}: train.learning_rate = {learning_rate} is too high for this network")
     return loss
 
 
