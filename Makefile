@@ -14,7 +14,7 @@ run: $(INSTALLED) ## train, evaluate, export and verify; DATASET=name chooses an
 	@$(BIN)/python -m flows.run $(DATASET)
 
 test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff format --check

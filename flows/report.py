@@ -61,6 +61,8 @@ def markdown(runs: Sequence[StageRun], parity: dict[str, Any]) -> str:
     metrics = read_json(METRICS)
     dataset = Card.read().name
     stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
+    if not any(run.stage == "export" for run in runs):
+        stages += "\n| export | failed | |"
     return f"""# Parity {"passed" if parity["passed"] else "failed"}
 
 The ONNX model against the .pth model on the whole test set: {verdict(parity)}.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.networks import NETWORKS
-from tasks.stage import StageError, read_json
+from tasks.stage import StageError, read_record
 
 PTH = "models/model.pth"
 JSON = "models/model.json"
@@ -90,7 +90,7 @@ def load() -> tuple[Classifier, Description]:
     Raises:
         StageError: model.pth is no plain state_dict, does not fit the network, or is not the one model.json describes.
     """
-    description = Description(**read_json(Path(JSON)))
+    description = read_record(Path(JSON), Description)
     classifier = build(
         description.network, description.image_shape, description.class_names, description.mean, description.std
     )
@@ -100,7 +100,7 @@ def load() -> tuple[Classifier, Description]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError) as error:
         raise StageError(
             f"{PTH} is not a state_dict of {description.network}; no code in it was run. Train again, or bring back "
-            f"the last good one with dvc checkout {PTH} {JSON}. torch says: {str(error).splitlines()[0]}"
+            f"the last good one with dvc checkout {PTH} {JSON}. torch says: {str(error).partition(chr(10))[0]}"
         ) from None
     if (found := digest(state_dict)) != description.state_dict:
         raise StageError(

@@ -153,11 +153,13 @@ def compare(reference: Scores, outputs: dict[int, tuple[Scores, Scores]], labels
     )
 
 
+@np.errstate(invalid="ignore")  # infinity minus infinity
 def _errors(values: Scores, reference: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     difference = np.abs(values.astype(np.float64) - reference).max(axis=1)
     return np.where(np.isfinite(difference), difference, np.inf)
 
 
+@np.errstate(invalid="ignore")
 def _softmax(logits: Scores) -> NDArray[np.float64]:
     exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     softmax: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.stage import read_json, write_json
+from tasks.stage import read_record, write_json
 
 FOLDER = Path("data/prepared")
 
@@ -38,7 +38,7 @@ class Card:
 
     @classmethod
     def read(cls, folder: Path = FOLDER) -> "Card":
-        return cls(**read_json(folder / "dataset.json"))
+        return read_record(folder / "dataset.json", cls)
 
 
 @dataclass(frozen=True)

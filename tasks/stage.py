@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tasks.params import ParamsError
 
+Record = TypeVar("Record")
 SCHEMA_VERSION = 1  # of every JSON that a stage writes
 
 
@@ -71,6 +72,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         raise StageError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}; run dvc repro")
     return contents
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Read what `write_json` wrote of a dataclass; see `read_json`."""
+    contents = read_json(path)
+    try:
+        return kind(**contents)
+    except TypeError as error:
+        raise StageError(f"{path} does not hold a {kind.__name__} ({error}); run dvc repro") from None
 
 
 def _replace(new: Path, place: Path) -> None:

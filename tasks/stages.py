@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ ANSWERS: dict[str, Outcome] = {
     "Stage '{}' is cached": "restored",
     "Stage '{}' didn't change": "up to date",
 }
-# Good advice for someone at a terminal, noise in the log of a run.
-ADVICE = ("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`")
+# What DVC says to someone at a terminal, noise in the log of a run.
+ASIDES = (
+    *("Data and pipelines are up to date.", "Updating lock file", "Generating lock file"),
+    *("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`"),
+)
 PATIENCE_S = 10  # from SIGTERM to SIGKILL
 
 
@@ -93,22 +97,24 @@ def reproduce(stage: str, time_limit_s: float) -> StageRun:
     logger = get_run_logger()
     started = time.monotonic()
     outcome: Outcome | None = None
-    lines: list[str] = []
+    lines: deque[str] = deque(maxlen=100)
     with _dvc_repro(stage) as process, _time_limit(process, time_limit_s) as expired:
         assert process.stdout is not None
         for line in process.stdout:
             line = line.rstrip("\n")
             lines.append(line)
             outcome = next((what for start, what in ANSWERS.items() if line.startswith(start.format(stage))), outcome)
-            logger.log(logging.DEBUG if not line or line.startswith(ADVICE) else logging.INFO, line)
+            logger.log(logging.DEBUG if not line or line.startswith(ASIDES) else logging.INFO, line)
         code = process.wait()
     if expired.is_set():
         raise StageTimedOut(f"{stage}: stopped after {time_limit_s:g} s, the limit in flow.time_limit_s.{stage}")
     if code:
-        raise StageFailed(_reason(stage, lines))
+        raise StageFailed(_reason(stage, list(lines)))
     if outcome is None:
-        raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {lines}")
-    return StageRun(stage, outcome, round(time.monotonic() - started, 2))
+        raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {list(lines)}")
+    run = StageRun(stage, outcome, round(time.monotonic() - started, 2))
+    logger.info("%s: %s, %.1f s", run.stage, run.outcome, run.seconds)
+    return run
 
 
 @contextmanager

@@ -1,0 +1,138 @@
+"""serving.predict: from image file to label, with the ONNX model alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from serving import predict
+from serving.predict import ImageError, Predictor, decode
+from serving.session import SessionError
+from tasks import evaluate, export, train
+from tasks.batches import predict as torch_predict
+from tasks.classifier import load
+from tasks.prepared import Split
+from tests.conftest import ROOT, write_params
+
+SHAPE = (28, 28, 1)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+
+
+def save(pixels: np.ndarray, name: str = "image.png", **options: Any) -> Path:
+    Image.fromarray(pixels.squeeze()).save(name, **options)
+    return Path(name)
+
+
+@pytest.fixture(autouse=True)
+def in_workspace(workspace: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_from_file_to_label_it_predicts_what_the_pth_model_predicts(
+    prepared: Path, normalize: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(train={"normalize": normalize})
+    for stage in (train, evaluate, export):
+        stage.main()
+    model, description = load()
+    probabilities = torch_predict(model, Split.read("test"), 8, torch.device("cpu")).softmax(1).numpy()
+    predictor = Predictor(Path("models/model.onnx"))
+    assert predictor.class_names == description.class_names
+    for index, image in enumerate(Split.read("test").images):
+        found = predictor(decode(save(image), predictor.image_shape)[np.newaxis])[0]
+        np.testing.assert_allclose(found, probabilities[index], atol=1e-5)
+    capsys.readouterr()
+
+    sys.argv = ["predict", str(save(Split.read("test").images[0])), "missing.png"]
+    assert predict.main() == 1
+    printed = capsys.readouterr()
+    best = np.argsort(-probabilities[0])[:3]
+    first = f"image.png: {description.class_names[best[0]]} {probabilities[0][best[0]]:.1%}  (then "
+    assert printed.out.startswith(first)
+    assert printed.out.count("%") == 3
+    assert printed.err == "predict: missing.png: no such file\n"
+
+
+def test_a_png_is_read_as_it_is(pixels: np.ndarray) -> None:
+    assert np.array_equal(decode(save(pixels), SHAPE), pixels)
+
+
+def test_colour_becomes_grey_and_grey_becomes_colour(pixels: np.ndarray) -> None:
+    rgb = np.repeat(pixels, 3, axis=2)
+    assert np.array_equal(decode(save(rgb), SHAPE), pixels)
+    assert np.array_equal(decode(save(pixels), (28, 28, 3)), rgb)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(pixels: np.ndarray) -> None:
+    assert np.array_equal(decode(save(pixels.astype(np.uint16) * 257), SHAPE), pixels)
+
+
+def test_transparency_is_laid_on_black(pixels: np.ndarray) -> None:
+    white = np.full((28, 28, 3), 255, np.uint8)
+    assert np.array_equal(decode(save(np.concatenate((white, pixels), axis=2)), SHAPE), pixels)
+
+
+def test_a_larger_jpeg_is_resized(pixels: np.ndarray) -> None:
+    large = np.kron(np.full((28, 28), 100, np.uint8), np.ones((10, 10), np.uint8))
+    decoded = decode(save(large, "large.jpg", quality=95), SHAPE)
+    assert decoded.shape == SHAPE
+    assert np.all(np.abs(decoded.astype(int) - 100) <= 1)
+
+
+def test_exif_orientation_is_honoured(pixels: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    upright = decode(save(pixels, exif=exif), SHAPE)
+    assert np.array_equal(upright[..., 0], np.rot90(pixels[..., 0], -1))
+
+
+def test_a_file_that_is_no_image_is_refused_with_the_reason(pixels: np.ndarray) -> None:
+    whole = save(pixels)
+    Path("truncated.png").write_bytes(whole.read_bytes()[:300])
+    Path("text.png").write_text("no image")
+    Path("empty.png").touch()
+    Path("folder.png").mkdir()
+    save(pixels, "format.bmp")
+    Image.new("1", (10_000, 6000)).save("large.png")
+    Image.new("1", (30_000, 30_000)).save("bomb.png")
+    frames = [Image.fromarray((pixels[..., 0] // n).astype(np.uint8)) for n in (1, 2)]
+    frames[0].save("moving.png", save_all=True, append_images=frames[1:])
+    for name, reason in {
+        "missing.png": "no such file",
+        "truncated.png": "broken image",
+        "text.png": "not a PNG or JPEG image",
+        "empty.png": "not a PNG or JPEG image",
+        "folder.png": "Is a directory",
+        "format.bmp": "not a PNG or JPEG image",
+        "large.png": "10000 x 6000 pixels are more than 50,000,000",
+        "bomb.png": "more than 50,000,000",
+        "moving.png": "an animation of 2 frames",
+    }.items():
+        with pytest.raises(ImageError, match=f"^{name}: .*{reason}"):
+            decode(Path(name), SHAPE)
+
+
+def test_a_model_that_cannot_be_used_is_refused_with_the_reason(pixels: np.ndarray) -> None:
+    with pytest.raises(SessionError, match=r"model.onnx does not exist: make run trains it"):
+        Predictor(Path("model.onnx"))
+    with pytest.raises(SessionError, match="CPUExecutionProvider cannot run the model"):
+        Predictor(save(pixels))
+    with pytest.raises(SessionError, match="CUDAExecutionProvider is not in this ONNX Runtime"):
+        Predictor(save(pixels), "CUDAExecutionProvider")
+
+
+def test_serving_imports_no_torch() -> None:
+    code = "import sys, serving.predict; sys.exit(str({'torch', 'prefect', 'dvc', 'pydantic'} & set(sys.modules)))"
+    answer = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    assert answer.stderr.strip() == "set()"

@@ -1,0 +1,188 @@
+"""The whole pipeline through the flow: `make run` without a network falls back to digits."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows import overrides
+from flows.run import NOTICE, RECIPES, changes, falls_back
+from tasks import download, params
+from tasks.datasets import DATASETS
+from tasks.params import ParamsError
+from tests.conftest import Command, copy_project
+
+STAGES = ("download", "transform", "train", "evaluate", "export")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose only mirror is a closed port, as if there were no network."""
+    return copy_project(tmp_path_factory.mktemp("flow"), mirror="http://127.0.0.1:9/")
+
+
+@pytest.fixture(scope="module")
+def first(project: Path, command: Command) -> str:
+    """What the first `make run` prints."""
+    return command("python", "-m", "flows.run", cwd=project).stdout
+
+
+def outcomes(printed: str) -> list[str]:
+    """Read from the table at the end what became of each stage."""
+    return [
+        line[10:].rpartition("  ")[0].strip() for line in printed.splitlines()[-16:] if line.split(" ")[0] in STAGES
+    ]
+
+
+def test_first_and_last_line_say_that_it_is_digits_and_how_to_get_back(first: str) -> None:
+    lines = first.splitlines()
+    assert lines[0] == lines[-1] == NOTICE
+    assert NOTICE.startswith("digits, because no mirror answered")
+    assert "git restore params.yaml dvc.lock reports" in NOTICE
+
+
+def test_digits_reach_nine_of_ten(first: str, project: Path) -> None:
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert metrics["accuracy"] >= 0.90
+    assert f"accuracy   {metrics['accuracy']:.1%} of 359 test images" in first
+
+
+def test_the_table_at_the_end(first: str, project: Path) -> None:
+    assert outcomes(first) == ["ran"] * 5
+    parity = json.loads((project / "reports/parity.json").read_text())
+    assert f"parity     passed on CPUExecutionProvider, largest logit error {parity['max_abs_error']:.2g}" in first
+    assert "models     models/model.onnx, models/model.pth" in first
+    for name in ("models/model.onnx", "models/model.pth", "reports/predictions.png"):
+        assert (project / name).is_file()
+
+
+def test_the_stages_lines_arrive_in_prefects_log_and_no_traceback(first: str) -> None:
+    assert "Task run 'download' - digits.csv.gz: 57,523 bytes, checksum verified" in first
+    assert "Task run 'train' - Using cpu device" in first
+    assert "Task run 'train' - loss: " in first
+    assert "Task run 'export' - Parity passed" in first
+    assert "Traceback" not in first
+    assert "database is locked" not in first
+
+
+def test_run_json_tells_what_may_differ_between_runs(first: str, project: Path) -> None:
+    run = json.loads((project / "reports/run.json").read_text())
+    assert list(run["stages"]) == list(STAGES)
+    assert all(stage["seconds"] > 0 for stage in run["stages"].values())
+    assert run["training_images_per_s"] > 0
+    head = subprocess.run(("git", "rev-parse", "HEAD"), cwd=project, capture_output=True, text=True, check=True)
+    assert run["git_revision"] == f"{head.stdout.strip()}-dirty"
+
+
+def test_params_yaml_holds_the_fallback_and_its_comments(first: str, project: Path) -> None:
+    committed = subprocess.run(
+        ("git", "show", "HEAD:params.yaml"), cwd=project, capture_output=True, text=True, check=True
+    )
+    text = (project / "params.yaml").read_text()
+    assert text == overrides.apply(committed.stdout, changes("digits"))[0]
+    assert text.count("#") == committed.stdout.count("#")
+
+
+def test_dvc_status_is_clean(first: str, project: Path, command: Command) -> None:
+    assert command("dvc", "status", cwd=project).stdout == "Data and pipelines are up to date.\n"
+
+
+def test_git_sees_no_file_that_it_should_not(first: str, project: Path, command: Command) -> None:
+    changed = command("git", "status", "--porcelain", cwd=project).stdout.split("\n")
+    assert {line[3:].partition("/")[0] for line in changed if line} == {"dvc.lock", "params.yaml", "reports"}
+    assert not [line for line in changed if line.startswith("??")]
+
+
+def test_the_next_run_says_so_again_and_changes_nothing(first: str, project: Path, command: Command) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    again = command("python", "-m", "flows.run", cwd=project).stdout
+    lines = again.splitlines()
+    assert lines[0] == lines[-1] == NOTICE
+    assert outcomes(again) == ["up to date"] * 5
+    assert (project / "dvc.lock").read_bytes() == lock
+
+
+def test_the_model_predicts_a_digit(first: str, project: Path, command: Command) -> None:
+    images = np.load(project / "data/prepared/test_images.npy")
+    labels = np.load(project / "data/prepared/test_labels.npy")
+    names = []
+    for index in range(20):
+        names.append(f"digit{index}.png")
+        Image.fromarray(images[index, ..., 0]).save(project / names[-1])
+    printed = command("python", "-m", "serving.predict", *names, cwd=project).stdout.splitlines()
+    for name in names:
+        (project / name).unlink()
+    right = [line.startswith(f"{name}: {label} ") for line, name, label in zip(printed, names, labels, strict=False)]
+    assert len(printed) == 20
+    assert sum(right) >= 16
+
+
+def test_a_refused_value_ends_the_flow_before_it_begins(first: str, project: Path, command: Command) -> None:
+    before = (project / "params.yaml").read_bytes()
+    answer = command("python", "-m", "flows.training", "-S", "train.epochs=0", cwd=project, check=False)
+    assert answer.returncode == 1
+    assert answer.stdout == (
+        "\ntraining failed. params.yaml with train.epochs=0 is refused:\n"
+        "  train.epochs = 0: input should be greater than or equal to 1\n"
+    )
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_failed_parity_withholds_the_model_and_dvc_brings_the_last_good_one_back(
+    first: str, project: Path, command: Command
+) -> None:
+    model = (project / "models/model.onnx").read_bytes()
+    answer = command("python", "-m", "flows.training", "-S", "export.tolerance=1e-12", cwd=project, check=False)
+    assert answer.returncode == 1
+    last = answer.stdout.splitlines()[-1]
+    assert last.startswith("training failed. export: parity failed: the logits of test image ")
+    assert last.endswith("the last good one is back with: dvc checkout models/model.onnx")
+    assert "Traceback" not in answer.stdout
+    assert not (project / "models/model.onnx").exists()
+    assert not json.loads((project / "reports/parity.json").read_text())["passed"]
+
+    command("dvc", "checkout", "models/model.onnx", cwd=project)
+    assert (project / "models/model.onnx").read_bytes() == model
+    # Back to the values of the first run: DVC restores what it knows instead of running it again.
+    command("git", "restore", "params.yaml", "dvc.lock", "reports", cwd=project)
+    printed = command("python", "-m", "flows.run", cwd=project).stdout
+    assert outcomes(printed) == ["restored"] * 5
+    assert (project / "models/model.onnx").read_bytes() == model
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("flows.run", "fashion_mnist"), ("flows.training", "-S", "download.dataset=fashion_mnist")],
+    ids=["make run DATASET=", "flows.training"],
+)
+def test_whoever_asks_for_a_dataset_gets_it_or_an_error(
+    project: Path, command: Command, words: tuple[str, ...]
+) -> None:
+    answer = command("python", "-m", *words, cwd=project, check=False)
+    assert answer.returncode == 1
+    assert "training failed. download: no source delivered train-images-idx3-ubyte.gz" in answer.stdout
+    assert "\n  http://127.0.0.1:9/: " in answer.stdout
+    assert "Connection refused" in answer.stdout
+    assert "make run DATASET=digits" in answer.stdout
+    assert "because no mirror answered" not in answer.stdout
+    assert "Traceback" not in answer.stdout
+
+
+def test_every_dataset_has_a_recipe() -> None:
+    assert set(RECIPES) == set(DATASETS)
+    with pytest.raises(ParamsError, match="DATASET=mnist: no such dataset; known here: fashion_mnist, digits"):
+        changes("mnist")
+
+
+def test_it_falls_back_only_where_the_user_has_not_chosen(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = params.PATH.read_text()
+    fallback = overrides.apply(shipped, changes("digits"))[0]
+    edited = overrides.apply(shipped, ["train.epochs=3"])[0]
+    for answers in (True, False):
+        monkeypatch.setattr(download, "answers", lambda _, answers=answers: answers)
+        assert falls_back(shipped, shipped) is not answers
+        assert falls_back(shipped, fallback)
+        assert not falls_back(shipped, edited)

@@ -1,0 +1,157 @@
+"""What every stage runs inside: all outputs or none, and errors in one sentence."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.stage import StageError, read_json, stage, write_json
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def in_workspace(workspace: Path) -> None:
+    pass
+
+
+def test_outputs_appear_when_the_stage_has_succeeded() -> None:
+    with stage("train", "models/a.txt", "reports/b.json") as staged:
+        staged("models/a.txt").write_text("a")
+        staged("reports/b.json").write_text("{}")
+        assert not Path("models/a.txt").exists()
+    assert Path("models/a.txt").read_text() == "a"
+    assert Path("reports/b.json").read_text() == "{}"
+    assert sorted(path.name for path in (*Path("models").iterdir(), *Path("reports").iterdir())) == ["a.txt", "b.json"]
+
+
+def test_a_folder_replaces_one_that_is_there() -> None:
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/old").touch()
+    with stage("download", "data/raw") as staged:
+        staged("data/raw").mkdir()
+        (staged("data/raw") / "new").touch()
+    assert [path.name for path in Path("data/raw").iterdir()] == ["new"]
+    assert [path.name for path in Path("data").iterdir()] == ["raw"]
+
+
+def test_outputs_keep_the_file_name_while_they_are_written() -> None:
+    with stage("train", "models/model.pth") as staged:
+        assert staged("models/model.pth").name == "model.pth"
+        staged("models/model.pth").touch()
+
+
+@pytest.mark.parametrize("error", [StageError("epochs is wrong"), ZeroDivisionError("a defect")])
+def test_a_failure_publishes_nothing_and_keeps_what_was_there(error: Exception) -> None:
+    Path("models").mkdir()
+    Path("models/a.txt").write_text("old")
+
+    def main() -> None:
+        with stage("train", "models/a.txt") as staged:
+            staged("models/a.txt").write_text("new")
+            raise error
+
+    with pytest.raises((SystemExit, ZeroDivisionError)):
+        main()
+    assert Path("models/a.txt").read_text() == "old"
+    assert [path.name for path in Path("models").iterdir()] == ["a.txt"]
+
+
+def test_a_failure_with_a_reason_is_one_sentence_and_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(SystemExit, match=r"^train: epochs is wrong$"), stage("train", "a"):
+        raise StageError("epochs is wrong")
+    with pytest.raises(ZeroDivisionError), stage("train", "a"):
+        raise ZeroDivisionError
+
+
+def test_an_interrupted_stage_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped, stage("train", "models/a.txt"):
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130
+    assert "train: interrupted; nothing was published" in capsys.readouterr().err
+
+
+def test_what_a_killed_run_left_is_removed() -> None:
+    leftover = Path("models/.partial-train/a.txt")
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("half")
+    with stage("train", "models/a.txt") as staged:
+        assert not leftover.exists()
+        staged("models/a.txt").write_text("whole")
+    assert Path("models/a.txt").read_text() == "whole"
+
+
+def in_small_disk(script: str, options: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a mount namespace of its own, its working directory `disk` a tmpfs mounted with `options`."""
+    Path("disk").mkdir()
+    unshare = ("unshare", "--mount", "--map-root-user", "sh", "-c")
+    if not shutil.which("unshare") or subprocess.run((*unshare, "mount -t tmpfs x disk"), check=False).returncode:
+        pytest.skip("needs Linux, and the right to make a mount namespace")
+    commands = f'mount -t tmpfs -o {options} x disk && cd disk && "$0" -c "$1"'
+    return subprocess.run(
+        (*unshare, commands, sys.executable, script),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_full_disk_is_said_to_be_full() -> None:
+    script = """
+from tasks.stage import stage
+with stage("transform", "data/prepared") as staged:
+    staged("data/prepared").mkdir()
+    (staged("data/prepared") / "images.npy").write_bytes(bytes(2_000_000))
+"""
+    answer = in_small_disk(f"{script}", "size=1m")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("transform: the disk is full (")
+    assert "data/prepared not written" in answer.stderr
+
+
+def test_a_read_only_disk_is_said_to_be_read_only() -> None:
+    answer = in_small_disk("from tasks.stage import stage\nwith stage('train', 'models/a'): pass", "ro")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("train: Read-only file system: ")
+    assert "models/a not written" in answer.stderr
+
+
+def test_a_stage_run_by_the_wrong_python_says_so() -> None:
+    # -S leaves out site-packages: a Python without the project's packages.
+    for module in ("tasks.download", "tasks.train", "flows.training"):
+        answer = subprocess.run(
+            (sys.executable, "-S", "-m", module), cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert answer.returncode == 1
+        assert f"{sys.executable} (Python {sys.version.split()[0]}) cannot run the stages: it lacks" in answer.stderr
+        assert "PATH=.venv/bin:$PATH dvc repro" in answer.stderr
+        assert "Traceback" not in answer.stderr
+
+
+def test_json_carries_its_schema_version() -> None:
+    write_json(Path("a.json"), {"accuracy": 0.5})
+    assert Path("a.json").read_text() == '{\n  "schema_version": 1,\n  "accuracy": 0.5\n}\n'
+    assert read_json(Path("a.json")) == {"accuracy": 0.5}
+
+
+def test_json_has_no_nan() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(Path("a.json"), {"loss": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "a.json is not what a stage wrote"),
+        ("[]", "a.json is not what a stage wrote"),
+        ('{"accuracy": 1}', "a.json is not what a stage wrote"),
+        ('{"schema_version": 2}', "a.json has schema version 2, this code reads 1"),
+    ],
+)
+def test_json_of_another_kind_is_refused(text: str, reason: str) -> None:
+    Path("a.json").write_text(text)
+    with pytest.raises(StageError, match=reason):
+        read_json(Path("a.json"))
