@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pooch
 import requests
+from tqdm import tqdm
 
 from tasks import params
 from tasks.datasets import DATASETS, Archive, Dataset
@@ -136,7 +137,10 @@ def _retrieve(archive: Archive, place: Path | str, folder: Path) -> Path:
     def transfer(source: str, output: str, _: object) -> None:
         nonlocal transferred
         transferred = True
-        (_copy if isinstance(place, Path) else _download)(source, output)
+        if isinstance(place, Path):
+            _copy(source, output)
+        else:
+            _download(source, output, archive)
         if (size := Path(output).stat().st_size) != archive.size:
             raise SourceError(f"sent {size} bytes instead of {archive.size}")
 
@@ -157,15 +161,20 @@ def _copy(source: str, output: str) -> None:
         raise SourceError(error.strerror) from None
 
 
-def _download(url: str, output: str) -> None:
-    # A bar only on a terminal; pooch reads 1 KiB at a time unless told otherwise.
-    download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=TIMEOUT_S)
+def _download(url: str, output: str, archive: Archive) -> None:
+    bar = tqdm(
+        desc=archive.name, total=archive.size, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()
+    )
+    # 64 KiB: pooch reads 1 KiB at a time unless told otherwise.
+    download = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=TIMEOUT_S)
     try:
         download(url, output, None)
     except requests.HTTPError as error:
         raise SourceError(f"answered {error.response.status_code} {error.response.reason}") from None
     except requests.RequestException as error:
         raise SourceError(_innermost(error)) from None
+    finally:
+        bar.close()
 
 
 def _package_folder(dataset: Dataset) -> Path:

@@ -1,0 +1,108 @@
+"""The README, the Makefile and the locks keep their word."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from tasks import evaluate, export, train
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+TARGETS = {"help", "run", "test", "check", "predict", "lock", "clean"}
+
+
+@pytest.fixture
+def model(prepared: Path) -> Path:
+    """models/ in the workspace."""
+    for stage in (train, evaluate, export):
+        stage.main()
+    return Path("models")
+
+
+def test_the_lines_that_load_the_models_work(model: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert [len(re.findall(r"^.+$", block, re.MULTILINE)) for block in blocks] == [5, 5]
+    from_onnx: dict[str, np.ndarray] = {}
+    from_pth: dict[str, torch.Tensor] = {}
+    exec(blocks[0], from_onnx)
+    exec(blocks[1], from_pth)
+    np.testing.assert_allclose(from_onnx["logits"], from_pth["logits"].detach().numpy(), atol=1e-5)
+
+
+def test_the_readme_names_the_oldest_runtime() -> None:
+    assert f"ONNX Runtime {export.OLDEST_RUNTIME} is the oldest" in README
+
+
+def test_every_file_that_the_readme_names_is_there() -> None:
+    tracked = subprocess.run(("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    made = {"models/model.onnx", "models/model.pth", "models/model.json", "data/raw", "data/prepared"}
+    for name in re.findall(r"(?:flows|tasks|serving|reports|docs|models|data)/[\w./-]*\w", README):
+        assert name in made or any(path.startswith(name) for path in tracked), name
+    assert re.findall(r"make (\w+)", README)
+    assert set(re.findall(r"make (\w+)", README)) <= TARGETS
+
+
+def test_make_help_lists_every_target_on_a_line() -> None:
+    printed = subprocess.run(("make", "help"), cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = [line for line in printed.splitlines() if not line.startswith("make")]
+    assert {line.split()[0] for line in lines} == TARGETS
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_make_refuses_a_python_that_is_too_old(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    code = "import sys; sys.version_info = (3, 9, 1); exec(sys.argv[2])"
+    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}' \"$@\"\n")
+    old.chmod(0o755)
+    answer = subprocess.run(
+        ("make", "run", f"PYTHON={old}", f"VENV={tmp_path}/venv"), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode != 0
+    assert "Python 3.11, 3.12 or 3.13 is needed" in answer.stderr
+    assert "is 3.9: make PYTHON=/path/to/python3.11" in answer.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_make_predict_without_an_image_says_what_to_type() -> None:
+    answer = subprocess.run(("make", "--dry-run", "predict"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode != 0
+    assert "make predict IMAGE=path.png" in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-serving.txt"])
+def test_a_lock_has_hashes_and_no_index_url(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    assert not re.search(r"^\s*-", text.replace("    --hash=sha256:", ""), re.MULTILINE)
+    blocks = re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]
+    for block in blocks:
+        assert re.match(r"[\w.-]+(\[[\w, -]+\])?==\S+( ; .*)? \\\n", block), block[:80]
+        assert "--hash=sha256:" in block
+    listed = {block.split("==")[0] for block in blocks}
+    assert {package.split("[")[0] for package in listed} <= listed, "an extra without its plain name stops older pips"
+
+
+def test_both_locks_hold_the_same_versions() -> None:
+    def versions(name: str) -> set[str]:
+        return set(re.findall(r"^\S+==\S+(?: ; [^\\]*)?", (ROOT / name).read_text(), re.MULTILINE))
+
+    serving = versions("requirements-serving.txt")
+    assert {line.split("==")[0] for line in serving} >= {"numpy", "onnxruntime", "pillow"}
+    assert not {line for line in serving if line.startswith(("torch", "prefect", "dvc"))}
+    assert serving <= versions("requirements.txt")
+
+
+def test_the_lock_is_what_is_installed() -> None:
+    assert f"onnxruntime=={onnxruntime.__version__} " in (ROOT / "requirements.txt").read_text()
+
+
+def test_what_prefect_cannot_stand_is_held_back() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {"fastapi<0.155", "sqlalchemy<2.1"} <= set(dependencies)
