@@ -7,10 +7,12 @@ Run:    python -m flows.training [-S [params.yaml:]key=value]...
 
 import argparse
 import logging
+import signal
 import sys
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
+from prefect.settings import PREFECT_API_URL
 
 from flows import overrides, report
 from tasks import params
@@ -47,19 +49,40 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
 
 def run(changes: list[str]) -> None:
     """Run the flow and print what came of it; exit with 1 and the reason if it failed."""
-    # Where no server is configured Prefect starts one for the run, and says so in more words than matter here.
+    # That it starts and stops a temporary server.
     logging.getLogger("prefect").addFilter(lambda record: record.levelno > logging.INFO)
     try:
         overrides.check(changes)
+        start_temporary_server()
         runs = training(changes)
         print(f"\n{report.summary(runs)}")
     except StageFailed as error:
         sys.exit(f"\ntraining failed. {error.reason}")
     except (ParamsError, StageError) as error:
         sys.exit(f"\ntraining failed. {error}")
+    except RuntimeError as error:
+        if "Failed to reach API" not in str(error):
+            raise
+        sys.exit(f"\ntraining failed. {error}: start it with prefect server start, or unset PREFECT_API_URL")
     except KeyboardInterrupt:
         print("\ntraining was interrupted; the next run goes on with the stage that was running", file=sys.stderr)
         sys.exit(130)
+
+
+def start_temporary_server() -> None:
+    """Start the server that Prefect starts for a run where none is configured, but deaf to Ctrl-C.
+
+    A terminal interrupts it together with the flow, which would then wait for minutes to tell it how the run ended.
+    """
+    if PREFECT_API_URL.value():
+        return
+    from prefect.server.api.server import SubprocessASGIServer  # slow to import, and needed only here
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        SubprocessASGIServer().start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def main() -> None:
