@@ -89,7 +89,6 @@ def to_onnx(model: nn.Module, image_shape: list[int]) -> onnx.ModelProto:
         input_names=["images"],
         output_names=["logits", "probabilities"],
         opset_version=OPSET,
-        external_data=False,
         verbose=False,
     )
     assert program is not None

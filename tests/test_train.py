@@ -53,6 +53,15 @@ def test_the_loop_computes_what_a_plain_loop_computes(prepared: Path) -> None:
         assert torch.equal(ours.network.state_dict()[name], expected), name
 
 
+def test_the_network_trains_in_training_mode(prepared: Path) -> None:
+    modes = []
+    model = Classifier(quickstart.NeuralNetwork(), [0.0], [1.0])
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    p = write_params(train={"epochs": 2, "batch_size": 3}).train
+    train.fit(model, Split.read("train"), Split.read("validation"), p, CPU, train.LearningCurve())
+    assert modes == [True, True, False] * 2  # two batches of three, then the validation split
+
+
 def test_an_epoch_sees_every_image_once_in_a_new_order() -> None:
     indices = BatchIndices(10, 4, torch.Generator().manual_seed(0))
     first, second = ([batch.tolist() for batch in indices] for _ in range(2))
