@@ -42,6 +42,15 @@ class Verdict:
     worst_samples: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Run:
+    """How the ONNX model's answers at one batch size differ from the reference."""
+
+    errors: NDArray[np.float64]  # [N], the largest absolute error among each sample's logits
+    probability_error: float  # the largest of all
+    labels: Labels  # [N], predicted
+
+
 def gate(
     model: bytes,
     reference: Scores,
@@ -60,8 +69,8 @@ def gate(
         nodes = prove(session, provider)
     except SessionError as error:
         return Verdict(False, f"export.provider = {provider_requested}: {error}", tolerance, provider_requested)
-    outputs = {size: run(session, test.images, size) for size in batch_sizes}
-    verdict = compare(reference, outputs, test.labels, tolerance)
+    runs = {size: measure(reference, *run(session, test.images, size)) for size in batch_sizes}
+    verdict = judge(reference, runs, test.labels, tolerance)
     return replace(verdict, provider_requested=provider_requested, provider=provider, nodes=nodes)
 
 
@@ -90,47 +99,46 @@ def run(session: onnxruntime.InferenceSession, images: Images, batch_size: int) 
     return logits, probabilities
 
 
-def compare(reference: Scores, outputs: dict[int, tuple[Scores, Scores]], labels: Labels, tolerance: float) -> Verdict:
-    """Compare each batch size's logits and probabilities with the reference logits, `float32 [N, classes]` all.
+def measure(reference: Scores, logits: Scores, probabilities: Scores) -> Run:
+    """Compare logits and probabilities with the reference logits, `float32 [N, classes]` all."""
+    probability_errors = _errors(probabilities, _softmax(reference))
+    return Run(_errors(logits, reference), float(probability_errors.max()), logits.argmax(1))
 
-    Where all labels agree outside the ties, so do the accuracies. A value that is not finite is an infinite error.
+
+def judge(reference: Scores, runs: dict[int, Run], labels: Labels, tolerance: float) -> Verdict:
+    """Judge the runs, by batch size, of a model whose .pth has the logits `reference`, `float32 [N, classes]`.
+
+    Where all labels agree outside the ties, so do the accuracies.
     """
+    sizes = list(runs)
+    errors = np.stack([run.errors for run in runs.values()])  # [sizes, N]
+    guesses = np.stack([run.labels for run in runs.values()])
+    probability_error = max(run.probability_error for run in runs.values())
     expected = reference.argmax(1)
-    best_two = np.sort(reference.astype(np.float64), axis=1)[:, -2:]
-    margin = best_two[:, 1] - best_two[:, 0]
+    second, first = np.sort(reference.astype(np.float64), axis=1).T[-2:]
+    margin = first - second
+    differs = (guesses != expected).any(0)
+    ties = differs & (margin < 2 * tolerance)  # a margin that is not a number is no tie
     accuracy = float((expected == labels).mean())
+    accuracies = (guesses == labels).mean(1).tolist()
+    worst = [
+        {
+            "index": index,
+            "batch_size": sizes[size],
+            "abs_error": _json(errors[size, index]),
+            "margin": _json(margin[index]),
+            "actual": int(labels[index]),
+            "pth": int(expected[index]),
+            "onnx": int(guesses[size, index]),
+        }
+        for index in np.argsort(-errors.max(0), kind="stable")[:WORST_SAMPLES].tolist()
+        for size in [errors[:, index].argmax()]
+    ]
 
-    errors = {size: _errors(logits, reference) for size, (logits, _) in outputs.items()}  # float64 [N] each
-    probability_error = max(_errors(p, _softmax(reference)).max() for _, p in outputs.values())
-    guesses = {size: logits.argmax(1) for size, (logits, _) in outputs.items()}
-    accuracies = [float((guess == labels).mean()) for guess in guesses.values()]
-    differs = np.any([guess != expected for guess in guesses.values()], axis=0)
-    # A NaN margin is no tie.
-    ties = differs & (margin < 2 * tolerance)
-
-    error = np.max(list(errors.values()), axis=0)
-    worst = np.argsort(-error, kind="stable")[:WORST_SAMPLES]
-    sizes = list(errors)
-    worst_samples = []
-    for index in worst.tolist():
-        size = max(sizes, key=lambda size: errors[size][index])
-        worst_samples.append(
-            {
-                "index": index,
-                "batch_size": size,
-                "abs_error": _json(error[index]),
-                "margin": _json(margin[index]),
-                "actual": int(labels[index]),
-                "pth": int(expected[index]),
-                "onnx": int(guesses[size][index]),
-            }
-        )
-
-    first = worst_samples[0]
-    where = f"test image {first['index']} at batch size {first['batch_size']}"
     reasons = []
-    if not error.max() <= tolerance:
-        reasons.append(f"the logits of {where} differ by {error.max():.3g}, export.tolerance is {tolerance:g}")
+    if not errors.max() <= tolerance:
+        where = f"test image {worst[0]['index']} at batch size {worst[0]['batch_size']}"
+        reasons.append(f"the logits of {where} differ by {errors.max():.3g}, export.tolerance is {tolerance:g}")
     if not probability_error <= tolerance:
         reasons.append(f"a probability differs by {probability_error:.3g}, export.tolerance is {tolerance:g}")
     if mislabelled := np.flatnonzero(differs & ~ties).tolist():
@@ -142,19 +150,22 @@ def compare(reference: Scores, outputs: dict[int, tuple[Scores, Scores]], labels
         reason="; ".join(reasons),
         tolerance=tolerance,
         samples=len(labels),
-        max_abs_error=_json(error.max()),
+        max_abs_error=_json(errors.max()),
         max_abs_probability_error=_json(probability_error),
         label_agreement=float(1 - differs.mean()),
         ties=int(ties.sum()),
         accuracy_pth=accuracy,
         accuracy_onnx=max(accuracies, key=lambda other: abs(other - accuracy)),
-        batch_sizes=[{"size": size, "max_abs_error": _json(values.max())} for size, values in errors.items()],
-        worst_samples=worst_samples,
+        batch_sizes=[
+            {"size": size, "max_abs_error": _json(largest)} for size, largest in zip(sizes, errors.max(1), strict=True)
+        ],
+        worst_samples=worst,
     )
 
 
 @np.errstate(invalid="ignore")  # infinity minus infinity
 def _errors(values: Scores, reference: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the largest absolute error of each row, `float64 [N]`; infinity where a value is not finite."""
     difference = np.abs(values.astype(np.float64) - reference).max(axis=1)
     return np.where(np.isfinite(difference), difference, np.inf)
 

@@ -10,7 +10,7 @@ import pytest
 
 from serving.session import ProviderError, choose_provider, open_session
 from tasks import export, parity
-from tasks.parity import Scores, Verdict, compare
+from tasks.parity import Scores, Verdict, judge, measure
 from tasks.stage import read_json
 from tests.conftest import write_params
 
@@ -21,8 +21,11 @@ LABELS = np.array([0, 1, 2, 0] * 500)
 
 
 def verdict(*logits: Scores, reference: Scores = REFERENCE, probabilities: Scores | None = None) -> Verdict:
-    outputs = {2**n: (each, softmax(each) if probabilities is None else probabilities) for n, each in enumerate(logits)}
-    return compare(reference, outputs, LABELS, TOLERANCE)
+    runs = {
+        2**n: measure(reference, each, softmax(each) if probabilities is None else probabilities)
+        for n, each in enumerate(logits)
+    }
+    return judge(reference, runs, LABELS, TOLERANCE)
 
 
 def softmax(logits: Scores) -> Scores:
@@ -67,7 +70,7 @@ def test_another_label_fails_even_where_the_logits_are_close_enough() -> None:
     reference[0] = (1, 1 - 3e-4, 0)  # no tie: farther apart than twice the tolerance
     logits = reference.copy()
     logits[0] = (1 - 2e-4, 1 - 1e-4, 0)
-    found = compare(reference, {1: (logits, softmax(logits))}, LABELS, tolerance=1e-4)
+    found = verdict(logits, reference=reference)
     assert "1 labels differ, the first of test image 0" in found.reason
 
 
