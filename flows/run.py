@@ -7,7 +7,8 @@ Run:    python -m flows.run [DATASET]
 import subprocess
 import sys
 
-from flows import overrides, training
+from flows import overrides, project_lock, training
+from flows.project_lock import ProjectLocked
 from tasks import download, params
 from tasks.params import ParamsError
 from tasks.stage import StageError
@@ -47,16 +48,21 @@ def falls_back(committed: str, current: str) -> bool:
 
 
 def main() -> None:
-    notice = ""
     try:
-        if len(sys.argv) > 1:
-            wanted = changes(sys.argv[1])
-        elif (committed := _committed()) and falls_back(committed, params.PATH.read_text(encoding="utf-8")):
-            wanted, notice = changes(FALLBACK), NOTICE
-        else:
-            wanted = []
-    except (ParamsError, StageError) as error:
+        with project_lock.hold():
+            _run(sys.argv[1:])
+    except (ParamsError, StageError, ProjectLocked) as error:
         sys.exit(f"make run: {error}")
+
+
+def _run(datasets: list[str]) -> None:
+    notice = ""
+    if datasets:
+        wanted = changes(datasets[0])
+    elif (committed := _committed()) and falls_back(committed, params.PATH.read_text(encoding="utf-8")):
+        wanted, notice = changes(FALLBACK), NOTICE
+    else:
+        wanted = []
     if notice:
         print(notice, flush=True)
     training.run(wanted)

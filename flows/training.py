@@ -2,7 +2,7 @@
 
 Reads:  params.yaml, dvc.yaml
 Writes: whatever the stages write, and reports/run.json
-Run:    python -m flows.training [-S [params.yaml:]key=value]...
+Run:    python -m flows.training [-S [params.yaml:]key=value]... [--wait SECONDS]
 """
 
 import argparse
@@ -10,15 +10,17 @@ import logging
 import signal
 import sys
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from prefect import flow, get_run_logger
 from prefect.settings import PREFECT_API_URL
 
-from flows import overrides, report
-from tasks import params
+from flows import dvc_files, overrides, project_lock, report
+from flows.project_lock import ProjectLocked
+from tasks import params, stages
 from tasks.params import ParamsError
 from tasks.stage import StageError
-from tasks.stages import StageFailed, StageRun, download, evaluate, export, train, transform
+from tasks.stages import StageFailed, StageRun, download, evaluate, export, log_path, train, transform
 
 
 @flow(name="training")
@@ -29,8 +31,11 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
         changes: to params.yaml, `key=value` each, made before the first stage.
     """
     started = datetime.now(UTC)
+    logger = get_run_logger()
+    for path in dvc_files.remove_damaged():
+        logger.warning("%s was cut off when DVC was killed; DVC writes it anew, and restores what it has run", path)
     for change in overrides.write(changes or []):
-        get_run_logger().info("params.yaml: %s", change)
+        logger.info("params.yaml: %s", change)
     p = params.load().flow
     limit = p.time_limit_s
 
@@ -41,48 +46,61 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     runs = [raw, prepared, trained, evaluated]
     try:
         runs.append(export(limit.export, wait_for=[evaluated]))
-    finally:
+    except StageFailed:
         report.publish(runs)
+        raise
+    report.publish(runs)
     report.write_run(runs, started)
     return runs
 
 
-def run(changes: list[str]) -> None:
-    """Run the flow and print what came of it; exit with 1 and the reason if it failed."""
+class Terminated(BaseException):
+    """SIGTERM has arrived."""
+
+
+def run(changes: list[str], wait_s: float = 0) -> None:
+    """Run the flow and print what came of it; exit with 1 and the reason if it failed.
+
+    Args:
+        changes: see `training`.
+        wait_s: how long to wait for another run in this project.
+    """
     # That it starts and stops a temporary server.
     logging.getLogger("prefect").addFilter(lambda record: record.levelno > logging.INFO)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        overrides.check(changes)
-        start_temporary_server()
-        runs = training(changes)
-        print(f"\n{report.summary(runs)}")
+        with project_lock.hold(wait_s):
+            overrides.check(changes)
+            if not PREFECT_API_URL.value():
+                from flows import temporary_server  # slow to import, and needed only here
+
+                temporary_server.start()
+            runs = training(changes)
+            print(f"\n{report.summary(runs)}")
     except StageFailed as error:
-        sys.exit(f"\ntraining failed. {error.reason}")
-    except (ParamsError, StageError) as error:
+        sys.exit(f"\ntraining failed. {error.reason}\n{_way_back(error.stage)}")
+    except (ParamsError, StageError, ProjectLocked) as error:
         sys.exit(f"\ntraining failed. {error}")
     except RuntimeError as error:
         if "Failed to reach API" not in str(error):
             raise
         sys.exit(f"\ntraining failed. {error}: start it with prefect server start, or unset PREFECT_API_URL")
-    except KeyboardInterrupt:
-        print("\ntraining was interrupted; the next run goes on with the stage that was running", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, Terminated) as error:
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)  # the temporary server is about to be ended
+        where = f"in the stage {stages.asked_for}" if stages.asked_for else "before the first stage"
+        print(f"\ntraining was stopped by {number.name} {where}; the same command goes on there", file=sys.stderr)
+        sys.exit(128 + number)
 
 
-def start_temporary_server() -> None:
-    """Start the server that Prefect starts for a run where none is configured, but deaf to Ctrl-C.
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
 
-    A terminal interrupts it together with the flow, which would then wait for minutes to tell it how the run ended.
-    """
-    if PREFECT_API_URL.value():
-        return
-    from prefect.server.api.server import SubprocessASGIServer  # slow to import, and needed only here
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        SubprocessASGIServer().start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+def _way_back(stage: str) -> str:
+    return f"log: {log_path(stage)}\nback to the last commit: git restore params.yaml dvc.lock reports && dvc checkout"
 
 
 def main() -> None:
@@ -96,7 +114,15 @@ def main() -> None:
         metavar="[params.yaml:]key=value",
         help="change params.yaml first, as dvc exp run -S does; may be given several times",
     )
-    run(parser.parse_args().changes)
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to wait for another run in this project; without it, leave at once",
+    )
+    arguments = parser.parse_args()
+    run(arguments.changes, arguments.wait)
 
 
 if __name__ == "__main__":

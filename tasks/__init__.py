@@ -14,3 +14,10 @@ if missing or not (3, 11) <= sys.version_info[:2] <= (3, 13):
         + (f"it lacks {', '.join(missing)}" if missing else "they need Python 3.11, 3.12 or 3.13")
         + ".\nPut the project's own Python first on the PATH: PATH=.venv/bin:$PATH dvc repro (make run does it itself)."
     )
+
+# Only now, because they may need what is missing, but before a stage's own imports, which take seconds.
+from tasks import inputs as inputs  # noqa: E402  # it notes what the code is that will be imported
+from tasks import lifeline  # noqa: E402
+
+if sys.argv[0] == "-m" and (_stage := next((word for word in sys.orig_argv if "tasks." in word), None)):
+    lifeline.attach(_stage.rpartition("tasks.")[2])

@@ -24,9 +24,14 @@ class Indexed(Dataset[tuple[Tensor, Tensor]]):
 
 
 class BatchIndices(Sampler[Tensor]):
-    """The indices of each batch, `int64 [n]`: in order, or shuffled anew in each pass by `generator`."""
+    """The indices of each batch, `int64 [n]`: in order, or shuffled anew in each pass by `generator`.
 
-    def __init__(self, size: int, batch_size: int, generator: torch.Generator | None) -> None:
+    `first` is the batch with which the next pass begins; passes after it begin at 0 again.
+    """
+
+    first = 0
+
+    def __init__(self, size: int, batch_size: int, generator: torch.Generator | None = None) -> None:
         self.size = size
         self.batch_size = batch_size
         self.generator = generator
@@ -34,17 +39,15 @@ class BatchIndices(Sampler[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         shuffled = self.generator is not None
         order = torch.randperm(self.size, generator=self.generator) if shuffled else torch.arange(self.size)
-        return iter(torch.split(order, self.batch_size))
+        first, self.first = self.first, 0
+        return iter(torch.split(order, self.batch_size)[first:])
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
 
-def batches(
-    split: Split, batch_size: int, device: torch.device, shuffle: torch.Generator | None = None
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Load `split` batch by batch, ready to be copied to `device`."""
-    indices = BatchIndices(len(split.labels), batch_size, shuffle)
+def batches(split: Split, indices: BatchIndices, device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Load the batches of `split` that `indices` names, ready to be copied to `device`."""
     # batch_size=None: what the sampler yields is a whole batch already.
     return DataLoader(Indexed(split), batch_size=None, sampler=indices, pin_memory=device.type == "cuda")
 
@@ -53,4 +56,5 @@ def batches(
 def predict(classifier: nn.Module, split: Split, batch_size: int, device: torch.device) -> Tensor:
     """Compute the logits of a split in evaluation mode, `float32 [N, classes]` on the CPU."""
     classifier.eval()
-    return torch.cat([classifier(images.to(device)).cpu() for images, _ in batches(split, batch_size, device)])
+    indices = BatchIndices(len(split.labels), batch_size)
+    return torch.cat([classifier(images.to(device)).cpu() for images, _ in batches(split, indices, device)])

@@ -36,9 +36,9 @@ class SourceError(Exception):
 
 
 def main() -> None:
-    with stage("download", "data/raw") as staged:
+    with stage("download", params=["download"], writes=["data/raw"]) as running:
         name = params.load().download.dataset
-        unpack(fetch(name), staged("data/raw") / DATASETS[name].folder)
+        unpack(fetch(name), running.path("data/raw") / DATASETS[name].folder)
 
 
 def sources(name: str) -> list[Path | str]:

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from tasks import classifier, params, pictures
 from tasks.batches import predict
+from tasks.classifier import JSON, PTH
 from tasks.determinism import set_up
 from tasks.prepared import Card, Split
 from tasks.stage import stage, write_json
@@ -27,7 +28,12 @@ PREDICTIONS_PNG = "reports/predictions.png"
 
 
 def main() -> None:
-    with stage("evaluate", SAMPLES_PNG, PREDICTIONS_PNG, PREDICTIONS, METRICS) as staged:
+    with stage(
+        "evaluate",
+        reads=["data/prepared", PTH, JSON],
+        params=["evaluate", "train.threads"],
+        writes=[SAMPLES_PNG, PREDICTIONS_PNG, PREDICTIONS, METRICS],
+    ) as running:
         everything = params.load()
         p = everything.evaluate
         device = set_up(everything.train.threads)
@@ -38,10 +44,10 @@ def main() -> None:
 
         metrics = measure(logits, torch.from_numpy(test.labels), card.class_names)
         predicted = logits.argmax(1).numpy()
-        write_json(staged(METRICS), metrics)
-        write_predictions(staged(PREDICTIONS), test.labels.tolist(), predicted.tolist(), card.class_names)
-        pictures.samples(Split.read("train"), card.class_names, p.pictures).savefig(staged(SAMPLES_PNG))
-        pictures.predictions(test, predicted, card.class_names, p.pictures).savefig(staged(PREDICTIONS_PNG))
+        write_json(running.path(METRICS), metrics)
+        write_predictions(running.path(PREDICTIONS), test.labels.tolist(), predicted.tolist(), card.class_names)
+        pictures.samples(Split.read("train"), card.class_names, p.pictures).savefig(running.path(SAMPLES_PNG))
+        pictures.predictions(test, predicted, card.class_names, p.pictures).savefig(running.path(PREDICTIONS_PNG))
     print(f"Test: accuracy {metrics['accuracy']:.1%}, average loss {metrics['loss']:.6f}, {len(test.labels):,} images")
 
 

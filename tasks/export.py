@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tasks import classifier, params, parity
 from tasks.batches import predict
-from tasks.classifier import Description
+from tasks.classifier import JSON, PTH, Description
 from tasks.determinism import set_up
 from tasks.prepared import Split
 from tasks.stage import StageError, read_json, stage, write_json
@@ -50,7 +50,12 @@ def main() -> None:
     # As DVC does before it runs a stage: after a failure neither file is there.
     for output in (ONNX, PARITY):
         Path(output).unlink(missing_ok=True)
-    with stage("export", ONNX) as staged:
+    with stage(
+        "export",
+        reads=["data/prepared", PTH, JSON, METRICS],
+        params=["export", "evaluate.batch_size", "train.threads"],
+        writes=[ONNX],
+    ) as running:
         everything = params.load()
         p = everything.export
         device = set_up(everything.train.threads)
@@ -69,7 +74,7 @@ def main() -> None:
                 f"parity failed: {verdict.reason}. {ONNX} was withheld, see {PARITY}; "
                 f"the last good one is back with: dvc checkout {ONNX}"
             )
-        staged(ONNX).write_bytes(content)
+        running.path(ONNX).write_bytes(content)
     print(
         f"Parity passed on {verdict.provider}: {verdict.samples:,} images at batch sizes "
         f"{', '.join(map(str, p.batch_sizes))}, largest logit error {verdict.max_abs_error:.2g} "

@@ -1,19 +1,22 @@
 """What every stage's `main` runs inside, so that every caller gets the same safety.
 
-Outputs are written to a folder beside their place and renamed into it after the stage has succeeded. A failure that
-has a reason prints it in one sentence and exits with 1, one that is a defect keeps its traceback; either publishes
-nothing.
+Outputs are written to a folder beside their place and renamed into it after the stage has succeeded, if its inputs are
+still what they were and whoever started it is still there. A failure that has a reason prints it in one sentence and
+exits with 1, one that is a defect keeps its traceback; either publishes nothing.
 """
 
 import errno
 import json
 import shutil
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tasks import lifeline
+from tasks.inputs import Inputs
 from tasks.params import ParamsError
 
 Record = TypeVar("Record")
@@ -24,31 +27,63 @@ class StageError(Exception):
     """A stage cannot do its work; the message names the value at fault and what would be right."""
 
 
-@contextmanager
-def stage(name: str, *outputs: str) -> Iterator[Callable[[str], Path]]:
-    """Run the body of stage `name` and publish its `outputs`, in this order, if it succeeds.
+class Stage:
+    """A stage that is running: its inputs as they were at its start, and the places for its outputs meanwhile."""
 
-    Yields a function from an output's path to the path at which to write it meanwhile: on the same file system, and of
-    the same file name, because `torch.save` writes the name into the file.
+    def __init__(self, name: str, inputs: Inputs, writes: Sequence[str]) -> None:
+        self.inputs = inputs
+        self.writes = writes
+        self._partial = f".partial-{name}"
+        self.folders = {Path(output).parent / self._partial for output in writes}
+
+    def path(self, output: str) -> Path:
+        """Return where to write `output`: on the same file system, and under the same file name."""
+        return Path(output).parent / self._partial / Path(output).name
+
+    def publish(self) -> None:
+        """Rename the outputs into their places, in their order.
+
+        Raises:
+            StageError: an input has changed since the start.
+        """
+        with lifeline.publishing:
+            if changed := self.inputs.changed():
+                raise StageError(
+                    f"{', '.join(changed)} changed while the stage ran; nothing was published, run it again"
+                )
+            if lifeline.holds():
+                for output in self.writes:
+                    _replace(self.path(output), Path(output))
+                return
+        signal.pause()  # the end is near: nobody waits for these outputs, and the next run may be writing its own
+
+
+@contextmanager
+def stage(
+    name: str, *, reads: Sequence[str] = (), params: Sequence[str] = (), writes: Sequence[str]
+) -> Iterator[Stage]:
+    """Run the body of stage `name` and publish its outputs if it succeeds.
+
+    Args:
+        name: as in dvc.yaml, like all of these.
+        reads: the files and folders that it depends on, besides its code.
+        params: the sections and keys of params.yaml that it depends on.
+        writes: its outputs that appear only when they are whole, the JSON that describes the others last.
     """
-    partial = f".partial-{name}"
-    folders = {Path(output).parent / partial for output in outputs}
+    running = Stage(name, Inputs(reads, params), writes)
     try:
-        for folder in folders:
+        for folder in running.folders:
             shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
             folder.mkdir(parents=True)
-        yield lambda output: Path(output).parent / partial / Path(output).name
-        for output in map(Path, outputs):
-            _replace(output.parent / partial / output.name, output)
+        lifeline.partial_folders |= running.folders
+        yield running
+        running.publish()
     except (StageError, ParamsError) as error:
         sys.exit(f"{name}: {error}")
     except OSError as error:
-        sys.exit(f"{name}: {_explain(error, name, outputs)}")
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; nothing was published", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(f"{name}: {_explain(error, name, writes)}")
     finally:
-        for folder in folders:
+        for folder in running.folders:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -89,7 +124,7 @@ def _replace(new: Path, place: Path) -> None:
     new.replace(place)
 
 
-def _explain(error: OSError, name: str, outputs: tuple[str, ...]) -> str:
+def _explain(error: OSError, name: str, outputs: Sequence[str]) -> str:
     where = ", ".join(outputs)
     if error.errno == errno.ENOSPC:
         existing = next(parent for parent in Path(outputs[0]).absolute().parents if parent.exists())

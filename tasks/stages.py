@@ -7,15 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+
+from tasks import lifeline
 
 Outcome = Literal["ran", "restored", "up to date"]
 
@@ -30,7 +31,13 @@ ASIDES = (
     *("Data and pipelines are up to date.", "Updating lock file", "Generating lock file"),
     *("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`"),
 )
-PATIENCE_S = 10  # from SIGTERM to SIGKILL
+# How DVC says that another of its commands holds its locks, and when to ask again.
+BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+ASK_AGAIN_S = 2
+PATIENCE_S = 5  # with a process that has been told to end
+LOGS = Path(".cache/logs")
+
+asked_for = ""  # the stage that DVC was asked for last, for who stops the run
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class StageFailed(Exception):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason.splitlines()[0])
+        self.stage = reason.partition(":")[0]
         self.reason = reason
 
 
@@ -87,34 +95,72 @@ def export(time_limit_s: float) -> StageRun:
     return reproduce("export", time_limit_s)
 
 
+@dataclass
+class Answer:
+    """What one `dvc repro` printed, and how it ended."""
+
+    lines: list[str] = field(default_factory=list)
+    outcome: Outcome | None = None
+    code: int = 0
+    timed_out: bool = False
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.code) and any(words in line for line in self.lines for words in BUSY)
+
+
 def reproduce(stage: str, time_limit_s: float) -> StageRun:
     """Bring one stage up to date through `dvc repro`, passing on its output line by line.
+
+    Where another DVC command is at work in the project, it asks again until that has ended.
 
     Raises:
         StageTimedOut: it took longer than `time_limit_s`; it has been stopped.
         StageFailed: DVC or the stage failed; the message says why.
     """
+    global asked_for
+    asked_for = stage
     logger = get_run_logger()
     started = time.monotonic()
-    outcome: Outcome | None = None
-    lines: deque[str] = deque(maxlen=100)
-    with _dvc_repro(stage) as process, _time_limit(process, time_limit_s) as expired:
-        assert process.stdout is not None
-        for line in process.stdout:
-            line = line.rstrip("\n")
-            lines.append(line)
-            outcome = next((what for start, what in ANSWERS.items() if line.startswith(start.format(stage))), outcome)
-            logger.log(logging.DEBUG if not line or line.startswith(ASIDES) else logging.INFO, line)
-        code = process.wait()
-    if expired.is_set():
+    answer = _ask_dvc(stage, time_limit_s)
+    while answer.busy and time.monotonic() - started < time_limit_s:
+        logger.warning("DVC is busy with another command; %s is asked for again in %d s", stage, ASK_AGAIN_S)
+        time.sleep(ASK_AGAIN_S)
+        answer = _ask_dvc(stage, time_limit_s - (time.monotonic() - started))
+    if answer.timed_out:
         raise StageTimedOut(f"{stage}: stopped after {time_limit_s:g} s, the limit in flow.time_limit_s.{stage}")
-    if code:
-        raise StageFailed(_reason(stage, list(lines)))
-    if outcome is None:
-        raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {list(lines)}")
-    run = StageRun(stage, outcome, round(time.monotonic() - started, 2))
+    if answer.code:
+        raise StageFailed(_reason(stage, answer.lines))
+    if answer.outcome is None:
+        raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {answer.lines}")
+    run = StageRun(stage, answer.outcome, round(time.monotonic() - started, 2))
     logger.info("%s: %s, %.1f s", run.stage, run.outcome, run.seconds)
     return run
+
+
+def _ask_dvc(stage: str, time_limit_s: float) -> Answer:
+    logger = get_run_logger()
+    answer = Answer()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (
+        log_path(stage).open("w", encoding="utf-8", buffering=1) as log,
+        _dvc_repro(stage) as process,
+        _time_limit(process, time_limit_s, answer),
+    ):
+        assert process.stdout is not None
+        for line in map(str.rstrip, process.stdout):
+            print(line, file=log)
+            answer.lines = [*answer.lines[-99:], line]
+            if given := next((what for start, what in ANSWERS.items() if line.startswith(start.format(stage))), None):
+                answer.outcome = given
+            logger.log(logging.DEBUG if not line or line.startswith(ASIDES) else logging.INFO, line)
+        answer.code = process.wait()
+    return answer
+
+
+def log_path(stage: str) -> Path:
+    """Return where the output of the stage's last run through the flow is kept."""
+    return LOGS / f"{stage}.log"
 
 
 @contextmanager
@@ -123,12 +169,12 @@ def _dvc_repro(stage: str) -> Iterator[subprocess.Popen[str]]:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--single-item", stage],
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", lifeline.STDIN_IS_LIFELINE: "1"},
+        stdin=subprocess.PIPE,  # which closes with this process, however it ends
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        process_group=0,  # so that DVC and the stage can be stopped together
+        process_group=0,  # a terminal's Ctrl-C is for this process, which ends the others in order
     )
     with process:
         try:
@@ -139,30 +185,33 @@ def _dvc_repro(stage: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def _time_limit(process: subprocess.Popen[str], seconds: float) -> Iterator[threading.Event]:
-    expired = threading.Event()
-
+def _time_limit(process: subprocess.Popen[str], seconds: float, answer: Answer) -> Iterator[None]:
     def stop() -> None:
-        expired.set()
+        answer.timed_out = True
         _stop(process)
 
     timer = threading.Timer(seconds, stop)
     timer.start()
     try:
-        yield expired
+        yield
     finally:
         timer.cancel()
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
+    """End the stage by its lifeline; DVC notes that it failed and ends, too. What does not end is killed.
+
+    DVC writes its lock files in place, so it is not to be killed while it can end by itself.
+    """
+    assert process.stdin is not None
+    process.stdin.close()
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(PATIENCE_S)
-        except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
-            continue
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+    process.wait()
 
 
 def _reason(stage: str, lines: list[str]) -> str:

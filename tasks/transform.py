@@ -45,9 +45,14 @@ class Raw:
 
 
 def main() -> None:
-    with stage("transform", "data/prepared") as staged:
+    with stage(
+        "transform",
+        reads=["data/raw"],
+        params=["transform", "download.dataset"],
+        writes=["data/prepared"],
+    ) as running:
         p = params.load()
-        folder = staged("data/prepared")
+        folder = running.path("data/prepared")
         folder.mkdir()
         card = prepare(p.download.dataset, p.transform, folder)
         card.write(folder)

@@ -131,16 +131,22 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command(prefect_home: Path) -> Command:
-    """Run a command with the project's Python first on the PATH; output and errors come together in `stdout`."""
+def environment(prefect_home: Path) -> dict[str, str]:
+    """Variables for a command: the project's Python first on the PATH, no mirror, no server."""
+    env = {name: value for name, value in os.environ.items() if name not in ("DATA_MIRROR", "PREFECT_API_URL")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    return env | {"PATH": path, "PREFECT_HOME": str(prefect_home), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="session")
+def command(environment: dict[str, str]) -> Command:
+    """Run a command; output and errors come together in `stdout`."""
 
     def run(*words: str, cwd: Path, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-        env = {name: value for name, value in os.environ.items() if name not in ("DATA_MIRROR", "PREFECT_API_URL")}
-        env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}", "PREFECT_HOME": str(prefect_home)}
         answer = subprocess.run(
             words,
             cwd=cwd,
-            env=env | variables,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

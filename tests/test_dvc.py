@@ -21,17 +21,23 @@ PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text()
 @cache
 def imports(path: Path) -> frozenset[Path]:
     """List the project's modules that `path` imports, at any depth and inside functions too, itself included."""
-    found = {path}
+    found: set[Path] = set()
+    open_ = {path}
+    while open_:
+        found.add(module := open_.pop())
+        open_ |= direct_imports(module) - found
+    return frozenset(found)
+
+
+@cache
+def direct_imports(path: Path) -> set[Path]:
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts)]  # its own packages
     for node in ast.walk(ast.parse(path.read_text())):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for module in names:
-            found.update(modules(module))
-    found.update(modules(".".join(path.relative_to(ROOT).with_suffix("").parts)))
-    return frozenset(found).union(*(imports(other) for other in found - {path}))
+            names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return {file for name in names for file in modules(name)}
 
 
 def modules(name: str) -> Iterator[Path]:
@@ -72,6 +78,24 @@ def test_no_stage_imports_an_orchestrator() -> None:
             assert "import prefect" not in path.read_text()
             assert "from prefect" not in path.read_text()
             assert "import dvc" not in path.read_text()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_watches_what_dvc_takes_for_its_inputs(
+    stage: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: dict[str, Any] = {}
+
+    def instead(name: str, **given: Any) -> None:
+        watched.update(given, name=name)
+        raise InterruptedError  # that is all
+
+    monkeypatch.setattr(import_module(f"tasks.{stage}"), "stage", instead)
+    with pytest.raises(InterruptedError):
+        import_module(f"tasks.{stage}").main()
+    assert watched["name"] == stage
+    assert set(watched.get("reads", ())) == {d for d in PIPELINE["stages"][stage]["deps"] if not d.endswith(".py")}
+    assert set(watched["params"]) == set(PIPELINE["stages"][stage]["params"])
 
 
 class Recorder:

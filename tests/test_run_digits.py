@@ -137,9 +137,12 @@ def test_failed_parity_withholds_the_model_and_dvc_brings_the_last_good_one_back
     model = (project / "models/model.onnx").read_bytes()
     answer = command("python", "-m", "flows.training", "-S", "export.tolerance=1e-12", cwd=project, check=False)
     assert answer.returncode == 1
-    last = answer.stdout.splitlines()[-1]
-    assert last.startswith("training failed. export: parity failed: the logits of test image ")
-    assert last.endswith("the last good one is back with: dvc checkout models/model.onnx")
+    reason, log, way_back = answer.stdout.splitlines()[-3:]
+    assert reason.startswith("training failed. export: parity failed: the logits of test image ")
+    assert reason.endswith("the last good one is back with: dvc checkout models/model.onnx")
+    assert log == "log: .cache/logs/export.log"
+    assert "parity failed: the logits of test image" in (project / ".cache/logs/export.log").read_text()
+    assert way_back == "back to the last commit: git restore params.yaml dvc.lock reports && dvc checkout"
     assert "Traceback" not in answer.stdout
     assert not (project / "models/model.onnx").exists()
     assert not json.loads((project / "reports/parity.json").read_text())["passed"]

@@ -1,15 +1,18 @@
 """What every stage runs inside: all outputs or none, and errors in one sentence."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tasks import inputs
 from tasks.stage import StageError, read_json, stage, write_json
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_params
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +21,9 @@ def in_workspace(workspace: Path) -> None:
 
 
 def test_outputs_appear_when_the_stage_has_succeeded() -> None:
-    with stage("train", "models/a.txt", "reports/b.json") as staged:
-        staged("models/a.txt").write_text("a")
-        staged("reports/b.json").write_text("{}")
+    with stage("train", writes=["models/a.txt", "reports/b.json"]) as running:
+        running.path("models/a.txt").write_text("a")
+        running.path("reports/b.json").write_text("{}")
         assert not Path("models/a.txt").exists()
     assert Path("models/a.txt").read_text() == "a"
     assert Path("reports/b.json").read_text() == "{}"
@@ -30,17 +33,17 @@ def test_outputs_appear_when_the_stage_has_succeeded() -> None:
 def test_a_folder_replaces_one_that_is_there() -> None:
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/old").touch()
-    with stage("download", "data/raw") as staged:
-        staged("data/raw").mkdir()
-        (staged("data/raw") / "new").touch()
+    with stage("download", writes=["data/raw"]) as running:
+        running.path("data/raw").mkdir()
+        (running.path("data/raw") / "new").touch()
     assert [path.name for path in Path("data/raw").iterdir()] == ["new"]
     assert [path.name for path in Path("data").iterdir()] == ["raw"]
 
 
 def test_outputs_keep_the_file_name_while_they_are_written() -> None:
-    with stage("train", "models/model.pth") as staged:
-        assert staged("models/model.pth").name == "model.pth"
-        staged("models/model.pth").touch()
+    with stage("train", writes=["models/model.pth"]) as running:
+        assert running.path("models/model.pth").name == "model.pth"
+        running.path("models/model.pth").touch()
 
 
 @pytest.mark.parametrize("error", [StageError("epochs is wrong"), ZeroDivisionError("a defect")])
@@ -49,8 +52,8 @@ def test_a_failure_publishes_nothing_and_keeps_what_was_there(error: Exception) 
     Path("models/a.txt").write_text("old")
 
     def main() -> None:
-        with stage("train", "models/a.txt") as staged:
-            staged("models/a.txt").write_text("new")
+        with stage("train", writes=["models/a.txt"]) as running:
+            running.path("models/a.txt").write_text("new")
             raise error
 
     with pytest.raises((SystemExit, ZeroDivisionError)):
@@ -60,27 +63,64 @@ def test_a_failure_publishes_nothing_and_keeps_what_was_there(error: Exception) 
 
 
 def test_a_failure_with_a_reason_is_one_sentence_and_a_defect_keeps_its_traceback() -> None:
-    with pytest.raises(SystemExit, match=r"^train: epochs is wrong$"), stage("train", "a"):
+    with pytest.raises(SystemExit, match=r"^train: epochs is wrong$"), stage("train", writes=["a"]):
         raise StageError("epochs is wrong")
-    with pytest.raises(ZeroDivisionError), stage("train", "a"):
+    with pytest.raises(ZeroDivisionError), stage("train", writes=["a"]):
         raise ZeroDivisionError
-
-
-def test_an_interrupted_stage_exits_with_130(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped, stage("train", "models/a.txt"):
-        raise KeyboardInterrupt
-    assert stopped.value.code == 130
-    assert "train: interrupted; nothing was published" in capsys.readouterr().err
 
 
 def test_what_a_killed_run_left_is_removed() -> None:
     leftover = Path("models/.partial-train/a.txt")
     leftover.parent.mkdir(parents=True)
     leftover.write_text("half")
-    with stage("train", "models/a.txt") as staged:
+    with stage("train", writes=["models/a.txt"]) as running:
         assert not leftover.exists()
-        staged("models/a.txt").write_text("whole")
+        running.path("models/a.txt").write_text("whole")
     assert Path("models/a.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda: Path("data/b.npy").write_text("new"), "data/b.npy"),
+        (lambda: Path("data/b.npy").unlink(), "data/b.npy"),
+        (lambda: Path("data/c.npy").touch(), "data/c.npy"),
+        (lambda: Path("model.json").touch(), "model.json"),
+        (lambda: write_params(train={"epochs": 7}), "params.yaml: train"),
+        (lambda: write_params(evaluate={"batch_size": 7}), "params.yaml: evaluate.batch_size"),
+    ],
+)
+def test_an_input_that_changes_meanwhile_is_named_and_nothing_published(
+    change: Callable[[], object], named: str
+) -> None:
+    Path("data").mkdir()
+    for name in ("data/a.npy", "data/b.npy", "model.json"):
+        Path(name).write_text("old")
+
+    def main() -> None:
+        params = ["train", "evaluate.batch_size"]
+        with stage("train", reads=["data", "model.json"], params=params, writes=["a"]) as running:
+            running.path("a").touch()
+            change()
+
+    with pytest.raises(SystemExit, match=f"^train: {re.escape(named)} changed while the stage ran"):
+        main()
+    assert not Path("a").exists()
+
+
+def test_what_is_no_input_may_change() -> None:
+    with stage("train", reads=[], params=["train"], writes=["a"]) as running:
+        write_params(evaluate={"batch_size": 7})
+        running.path("a").touch()
+    assert Path("a").exists()
+
+
+def test_the_code_that_a_stage_has_loaded_is_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = inputs.Inputs((), ())
+    assert nothing.changed() == []
+    assert ROOT / "tasks/stage.py" in inputs.loaded_code()
+    monkeypatch.setitem(inputs._CODE, ROOT / "tasks/stage.py", "what it was before an edit")
+    assert nothing.changed() == ["tasks/stage.py"]
 
 
 def in_small_disk(script: str, options: str) -> subprocess.CompletedProcess[str]:
@@ -102,9 +142,9 @@ def in_small_disk(script: str, options: str) -> subprocess.CompletedProcess[str]
 def test_a_full_disk_is_said_to_be_full() -> None:
     script = """
 from tasks.stage import stage
-with stage("transform", "data/prepared") as staged:
-    staged("data/prepared").mkdir()
-    (staged("data/prepared") / "images.npy").write_bytes(bytes(2_000_000))
+with stage("transform", writes=["data/prepared"]) as running:
+    running.path("data/prepared").mkdir()
+    (running.path("data/prepared") / "images.npy").write_bytes(bytes(2_000_000))
 """
     answer = in_small_disk(f"{script}", "size=1m")
     assert answer.returncode == 1
@@ -113,7 +153,7 @@ with stage("transform", "data/prepared") as staged:
 
 
 def test_a_read_only_disk_is_said_to_be_read_only() -> None:
-    answer = in_small_disk("from tasks.stage import stage\nwith stage('train', 'models/a'): pass", "ro")
+    answer = in_small_disk("from tasks.stage import stage\nwith stage('train', writes=['models/a']): pass", "ro")
     assert answer.returncode == 1
     assert answer.stderr.startswith("train: Read-only file system: ")
     assert "models/a not written" in answer.stderr

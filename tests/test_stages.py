@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tasks import stages
-from tasks.stages import ANSWERS, StageFailed, StageTimedOut, reproduce
+from tasks.stages import ANSWERS, StageFailed, StageTimedOut, log_path, reproduce
 
 
 @pytest.fixture
@@ -71,8 +71,11 @@ def test_dvcs_own_errors_are_the_reason(log: pytest.LogCaptureFixture) -> None:
         reproduce("train", 60)
 
 
-def test_a_stage_that_takes_too_long_is_stopped_with_its_children(log: pytest.LogCaptureFixture) -> None:
+def test_a_stage_that_takes_too_long_is_stopped_with_its_children(
+    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("input").touch()
+    monkeypatch.setattr(stages, "PATIENCE_S", 1)
     write_stage("sleep 61.5")
     started = time.monotonic()
     with pytest.raises(StageTimedOut, match=r"^train: stopped after 2 s, the limit in flow.time_limit_s.train") as late:
@@ -80,3 +83,24 @@ def test_a_stage_that_takes_too_long_is_stopped_with_its_children(log: pytest.Lo
     assert isinstance(late.value, TimeoutError)
     assert time.monotonic() - started < 8
     assert not [process for process in psutil.process_iter(["cmdline"]) if "61.5" in (process.info["cmdline"] or [])]
+
+
+def test_it_waits_for_another_dvc_command(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "ASK_AGAIN_S", 0.2)
+    Path("input").touch()
+    write_stage('"touch started; sleep 3; touch output"')
+    with subprocess.Popen((sys.executable, "-m", "dvc", "repro", "-q", "--single-item", "train")) as other:
+        while not Path("started").exists():
+            time.sleep(0.05)
+        assert reproduce("train", 60).outcome == "up to date"
+        assert other.wait() == 0
+    assert "DVC is busy with another command; train is asked for again in 0 s" in log.messages
+
+
+def test_the_output_of_a_stage_is_kept(log: pytest.LogCaptureFixture) -> None:
+    Path("input").touch()
+    write_stage('"echo loss: 3; exit 1"')
+    with pytest.raises(StageFailed) as failed:
+        reproduce("train", 60)
+    assert failed.value.stage == "train"
+    assert "loss: 3\n" in log_path("train").read_text()

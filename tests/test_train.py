@@ -11,6 +11,7 @@ from torchvision.transforms import ToTensor
 
 from tasks import classifier, params, train
 from tasks.batches import BatchIndices, batches, predict
+from tasks.checkpoint import Checkpoint
 from tasks.classifier import Classifier
 from tasks.determinism import physical_cores, set_up
 from tasks.prepared import Card, Split
@@ -19,6 +20,12 @@ from tests import quickstart
 from tests.conftest import write_params
 
 CPU = torch.device("cpu")
+
+
+def fit(classifier: Classifier, p: params.Train) -> None:
+    """Train on the prepared images of the workspace."""
+    training = train.Training(classifier, Split.read("train"), p, CPU)
+    train.fit(training, Split.read("validation"), p.epochs, train.LearningCurve(), Checkpoint("key", CPU))
 
 
 def test_the_state_dict_loads_into_the_quickstarts_class(trained: Path) -> None:
@@ -38,7 +45,7 @@ def test_the_loop_computes_what_a_plain_loop_computes(prepared: Path) -> None:
     reference = quickstart.NeuralNetwork()
     ours = Classifier(quickstart.NeuralNetwork(), [0.0], [1.0])
     ours.network.load_state_dict(reference.state_dict())
-    train.fit(ours, split, Split.read("validation"), p, CPU, train.LearningCurve())
+    fit(ours, p)
 
     images, labels = torch.stack([ToTensor()(image) for image in split.images]), torch.from_numpy(split.labels)
     generator = torch.Generator().manual_seed(p.seed)
@@ -58,7 +65,7 @@ def test_the_network_trains_in_training_mode(prepared: Path) -> None:
     model = Classifier(quickstart.NeuralNetwork(), [0.0], [1.0])
     model.register_forward_hook(lambda module, *_: modes.append(module.training))
     p = write_params(train={"epochs": 2, "batch_size": 3}).train
-    train.fit(model, Split.read("train"), Split.read("validation"), p, CPU, train.LearningCurve())
+    fit(model, p)
     assert modes == [True, True, False] * 2  # two batches of three, then the validation split
 
 
@@ -73,7 +80,7 @@ def test_an_epoch_sees_every_image_once_in_a_new_order() -> None:
 
 def test_without_shuffling_batches_come_in_order(prepared: Path) -> None:
     test = Split.read("test")
-    loaded = list(batches(test, 3, CPU))
+    loaded = list(batches(test, BatchIndices(8, 3), CPU))
     assert torch.equal(torch.cat([images for images, _ in loaded]), torch.from_numpy(test.images))
     assert torch.equal(torch.cat([labels for _, labels in loaded]), torch.from_numpy(test.labels))
 
@@ -154,7 +161,7 @@ def test_a_loss_that_is_not_finite_ends_the_stage(prepared: Path) -> None:
     p = params.load().train.model_copy(update={"learning_rate": 1e30})
     model = Classifier(quickstart.NeuralNetwork(), [0.0], [1.0])
     with pytest.raises(StageError, match=r"^the loss is (nan|inf): train.learning_rate = 1e\+30 is too high"):
-        train.fit(model, Split.read("train"), Split.read("validation"), p, CPU, train.LearningCurve())
+        fit(model, p)
 
 
 def test_threads_are_the_physical_cores_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,80 @@
+"""One run at a time in one checkout: a lock that ends with the process that holds it, and names it."""
+
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+PATH = Path(".cache/run.lock")
+LOOK_AGAIN_S = 0.5
+
+_held = False
+
+
+class ProjectLocked(Exception):
+    """Another run holds the project; the message says which."""
+
+
+@contextmanager
+def hold(wait_s: float = 0) -> Iterator[None]:
+    """Hold the project's lock, which params.yaml and everything that a run writes are under.
+
+    A process that holds it already may take it again.
+
+    Args:
+        wait_s: how long to wait for a run that holds it.
+
+    Raises:
+        ProjectLocked: another process held it all that time.
+    """
+    global _held
+    if _held:
+        yield
+        return
+    PATH.parent.mkdir(exist_ok=True)
+    with PATH.open("a+", encoding="utf-8") as file:
+        _acquire(file, wait_s)
+        file.truncate(0)
+        holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        file.write(json.dumps(holder))
+        file.flush()
+        _held = True
+        try:
+            yield
+        finally:
+            _held = False
+            file.truncate(0)
+
+
+def _acquire(file: IO[str], wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    announced = False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise ProjectLocked(
+                    f"{_holder(file)} is at work in this project; "
+                    "wait for it with python -m flows.training --wait SECONDS"
+                ) from None
+        if not announced:
+            print(f"Waiting for {_holder(file)}, at most {wait_s:g} s", flush=True)
+            announced = True
+        time.sleep(LOOK_AGAIN_S)
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        holder = json.loads(file.read())
+        return f"the run with pid {holder['pid']} on {holder['host']}, since {holder['since']}"
+    except ValueError:  # it has the lock, but has not yet written who it is
+        return "another run"

@@ -1,0 +1,81 @@
+"""The checkpoint from which a training that was stopped goes on: tensors and plain types, in .cache/checkpoints/.
+
+It is no output of the stage: it lies outside DVC, under a name that is the digest of all that the stage depends on, so
+that only a run which would do the same from its start goes on from there.
+"""
+
+import hashlib
+import pickle
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FOLDER = Path(".cache/checkpoints")
+EVERY_S = 2.0  # at least between two
+MAX_SHARE = 0.02  # of the time may be spent on saving
+
+
+class Checkpoint:
+    """The newest state of one training, saved every few seconds.
+
+    Args:
+        key: the digest of the stage's inputs. What decides the results besides them (versions, device, threads) is
+            taken from torch.
+    """
+
+    def __init__(self, key: str, device: torch.device) -> None:
+        machine = (
+            *(platform.python_version(), torch.__version__, str(device), torch.get_num_threads()),
+            torch.backends.cpu.get_cpu_capability(),
+        )
+        self.path = FOLDER / f"{hashlib.sha256(repr((key, machine)).encode()).hexdigest()[:16]}.pth"
+        self._due = time.monotonic() + EVERY_S
+
+    def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Save what `state` returns, unless the last time was just now."""
+        if (started := time.monotonic()) < self._due:
+            return
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        torch.save(state(), partial)
+        partial.replace(self.path)
+        seconds = time.monotonic() - started
+        self._due = started + seconds + max(EVERY_S, seconds / MAX_SHARE)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return what was saved, its tensors on the CPU; None where there is nothing, or nothing that can be read."""
+        if not self.path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            print(
+                f"{self.path} cannot be read, so training begins anew: {str(error).partition(chr(10))[0]}", flush=True
+            )
+            return None
+        return state
+
+    @staticmethod
+    def clear() -> None:
+        """Remove all checkpoints: a training has come to its end."""
+        shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the states of torch's random generators, `uint8 [n]`, by device type."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def set_rng_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Put torch's random generators into the states that `rng_state` returned."""
+    torch.set_rng_state(states["cpu"])
+    if device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(states[device.type])

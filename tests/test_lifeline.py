@@ -1,0 +1,106 @@
+"""What ends a stage, one cause at a time; whole runs are stopped in test_kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+
+# Attached, then held up in C code, as in a long operation of torch's; `platform` is what the code takes it for.
+STAGE = """
+import sys
+sys.platform = sys.argv[1]
+from tasks import lifeline
+lifeline.attach("train")
+print("attached", flush=True)
+import time
+time.sleep(60)
+"""
+
+
+def start(*words: str, **kwargs: object) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, cwd=ROOT, stdout=pipe, stderr=pipe, text=True, **kwargs)  # type: ignore[call-overload, no-any-return]
+
+
+def wait_for_attached(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "attached\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal(number: signal.Signals) -> None:
+    stage = start(sys.executable, "-c", STAGE, sys.platform)
+    wait_for_attached(stage)
+    stage.send_signal(number)
+    _, printed = stage.communicate(timeout=5)
+    assert stage.returncode == 128 + number
+    assert printed == f"\ntrain: stopped by {number.name}. Go on with `make run` or `dvc repro`\n"
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_death_of_its_parent(platform: str, number: signal.Signals) -> None:
+    # A shell that waits for it, as DVC does.
+    parent = start("sh", "-c", '"$0" -c "$1" "$2"; true', sys.executable, STAGE, platform)
+    wait_for_attached(parent)
+    (stage,) = psutil.Process(parent.pid).children()
+    parent.send_signal(number)
+    stage.wait(timeout=2)
+    _, printed = parent.communicate(timeout=5)
+    assert printed == "\ntrain: stopped, because the run that started it ended. Go on with `make run` or `dvc repro`\n"
+
+
+def test_the_end_of_the_flow_that_holds_its_standard_input() -> None:
+    environment = os.environ | {"STAGE_LIFELINE": "1"}
+    stage = start(sys.executable, "-c", STAGE, sys.platform, stdin=subprocess.PIPE, env=environment)
+    wait_for_attached(stage)
+    time.sleep(1)
+    assert stage.poll() is None
+    assert stage.stdin is not None
+    stage.communicate(timeout=2)  # closes it
+    assert stage.returncode == 143
+
+
+def test_a_closed_standard_input_is_no_end_for_who_has_no_lifeline() -> None:
+    stage = start(sys.executable, "-c", STAGE, sys.platform, stdin=subprocess.DEVNULL)
+    wait_for_attached(stage)
+    time.sleep(1)
+    assert stage.poll() is None
+    stage.kill()
+    stage.communicate()
+
+
+PUBLISHING = """
+import os, sys, time
+from tasks import lifeline
+from tasks.stage import stage
+lifeline._watch = lambda stage: None  # the slowest of watchers
+sys.platform = "none"
+lifeline.attach("train")
+with stage("train", writes=["late"]) as running:
+    running.path("late").touch()
+    print("attached", flush=True)
+    while os.getppid() == lifeline._parent:
+        time.sleep(0.01)
+print("published", flush=True)
+"""
+
+
+def test_nothing_is_published_once_the_parent_is_dead(tmp_path: Path) -> None:
+    command = 'cd "$2" && PYTHONPATH="$3" "$0" -c "$1"; true'
+    parent = start("sh", "-c", command, sys.executable, PUBLISHING, str(tmp_path), str(ROOT))
+    wait_for_attached(parent)
+    (stage,) = psutil.Process(parent.pid).children()
+    parent.kill()
+    time.sleep(1)
+    assert not (tmp_path / "late").exists()
+    stage.kill()
+    printed, _ = parent.communicate()
+    assert "published" not in printed
