@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help run test check predict lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## train, evaluate, export and verify; DATASET=name chooses another dataset
 	@$(BIN)/python -m flows.run $(DATASET)
@@ -27,8 +27,8 @@ predict: $(INSTALLED) ## classify image files: IMAGE="a.png b.jpg"
 lock: $(INSTALLED) ## renew requirements.txt and requirements-serving.txt from pyproject.toml
 	$(BIN)/python .ci/lock.py
 
-clean: ## remove what the targets made, the environment included; data, models and DVC's cache stay
-	rm -rf $(VENV) .cache dvc_plots .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove the environment and what tools left behind; data, models and the caches of data and runs stay
+	rm -rf $(VENV) dvc_plots .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements.txt

@@ -24,7 +24,12 @@ def apply(text: str, overrides: list[str]) -> tuple[str, list[str]]:
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
     document = yaml.load(text)
     changes = [change for override in overrides if (change := _set(yaml, document, override))]
-    params.parse(YAML(typ="safe").load(_dump(yaml, document)), source=" ".join(("params.yaml with", *overrides)))
+    source = " ".join(("params.yaml with", *overrides))
+    try:
+        changed = YAML(typ="safe").load(_dump(yaml, document))
+    except YAMLError as error:  # a tag that plain YAML does not have
+        raise ParamsError(f"{source} is refused: {str(error).partition(chr(10))[0]}") from None
+    params.parse(changed, source)
     return (_dump(yaml, document) if changes else text), changes
 
 

@@ -6,9 +6,12 @@ Run:    python -m flows.run [DATASET]
 
 import subprocess
 import sys
+from pathlib import Path
 
-from flows import overrides, project_lock, training
+from flows import overrides, project_lock
+from flows.command import run
 from flows.project_lock import ProjectLocked
+from flows.training import training
 from tasks import download, params
 from tasks.params import ParamsError
 from tasks.stage import StageError
@@ -19,6 +22,7 @@ RECIPES = {
     "digits": ["train.epochs=60", "train.learning_rate=0.1"],
 }
 FALLBACK = "digits"
+MARKER = Path(".cache/fallback-params.yaml")  # what the fallback made of params.yaml
 NOTICE = (
     "digits, because no mirror answered: this model knows handwritten digits; "
     "back with `git restore params.yaml dvc.lock reports`"
@@ -43,7 +47,7 @@ def falls_back(committed: str, current: str) -> bool:
     earlier fallback made of it.
     """
     if current != committed:
-        return current == overrides.apply(committed, changes(FALLBACK))[0]
+        return MARKER.exists() and current == MARKER.read_text(encoding="utf-8")
     return not download.answers(params.load().download.dataset)
 
 
@@ -56,18 +60,21 @@ def main() -> None:
 
 
 def _run(datasets: list[str]) -> None:
-    notice = ""
+    current = params.PATH.read_text(encoding="utf-8") if params.PATH.exists() else ""
     if datasets:
         wanted = changes(datasets[0])
-    elif (committed := _committed()) and falls_back(committed, params.PATH.read_text(encoding="utf-8")):
-        wanted, notice = changes(FALLBACK), NOTICE
+        MARKER.unlink(missing_ok=True)
+        run(training, wanted)
+    elif (committed := _committed()) and falls_back(committed, current):
+        wanted = changes(FALLBACK)
+        MARKER.write_text(overrides.apply(current, wanted)[0], encoding="utf-8")
+        print(NOTICE, flush=True)
+        try:
+            run(training, wanted)
+        finally:
+            print(f"\n{NOTICE}")
     else:
-        wanted = []
-    if notice:
-        print(notice, flush=True)
-    training.run(wanted)
-    if notice:
-        print(f"\n{notice}")
+        run(training, [])
 
 
 def _committed() -> str:

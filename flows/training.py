@@ -6,21 +6,15 @@ Run:    python -m flows.training [-S [params.yaml:]key=value]... [--wait SECONDS
 """
 
 import argparse
-import logging
-import signal
-import sys
 from datetime import UTC, datetime
-from typing import NoReturn
 
 from prefect import flow, get_run_logger
-from prefect.settings import PREFECT_API_URL
 
-from flows import dvc_files, overrides, project_lock, report
-from flows.project_lock import ProjectLocked
-from tasks import params, stages
-from tasks.params import ParamsError
-from tasks.stage import StageError
-from tasks.stages import StageFailed, StageRun, download, evaluate, export, log_path, train, transform
+from flows import dvc_files, overrides, report
+from flows.command import run
+from tasks import params
+from tasks.dvc import StageFailed, StageRun
+from tasks.stages import download, evaluate, export, train, transform
 
 
 @flow(name="training")
@@ -54,55 +48,6 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     return runs
 
 
-class Terminated(BaseException):
-    """SIGTERM has arrived."""
-
-
-def run(changes: list[str], wait_s: float = 0) -> None:
-    """Run the flow and print what came of it; exit with 1 and the reason if it failed.
-
-    Args:
-        changes: see `training`.
-        wait_s: how long to wait for another run in this project.
-    """
-    # That it starts and stops a temporary server.
-    logging.getLogger("prefect").addFilter(lambda record: record.levelno > logging.INFO)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        with project_lock.hold(wait_s):
-            overrides.check(changes)
-            if not PREFECT_API_URL.value():
-                from flows import temporary_server  # slow to import, and needed only here
-
-                temporary_server.start()
-            runs = training(changes)
-            print(f"\n{report.summary(runs)}")
-    except StageFailed as error:
-        sys.exit(f"\ntraining failed. {error.reason}\n{_way_back(error.stage)}")
-    except (ParamsError, StageError, ProjectLocked) as error:
-        sys.exit(f"\ntraining failed. {error}")
-    except RuntimeError as error:
-        if "Failed to reach API" not in str(error):
-            raise
-        sys.exit(f"\ntraining failed. {error}: start it with prefect server start, or unset PREFECT_API_URL")
-    except (KeyboardInterrupt, Terminated) as error:
-        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        for other in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(other, signal.SIG_IGN)  # the temporary server is about to be ended
-        where = f"in the stage {stages.asked_for}" if stages.asked_for else "before the first stage"
-        print(f"\ntraining was stopped by {number.name} {where}; the same command goes on there", file=sys.stderr)
-        sys.exit(128 + number)
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
-
-
-def _way_back(stage: str) -> str:
-    return f"log: {log_path(stage)}\nback to the last commit: git restore params.yaml dvc.lock reports && dvc checkout"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.training", description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -122,7 +67,7 @@ def main() -> None:
         help="how long to wait for another run in this project; without it, leave at once",
     )
     arguments = parser.parse_args()
-    run(arguments.changes, arguments.wait)
+    run(training, arguments.changes, arguments.wait)
 
 
 if __name__ == "__main__":

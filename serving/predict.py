@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from serving.session import SessionError, choose_provider, open_session
+from serving.session import SessionError, open_session
 
 MAX_PIXELS = 50_000_000
 TOP = 3
@@ -35,7 +35,7 @@ class Predictor:
         """
         if not model.is_file():
             raise SessionError(f"{model} does not exist: make run trains it, dvc checkout or dvc pull bring it back")
-        self.session = open_session(model, choose_provider(provider))
+        self.session = open_session(model, provider)
         metadata = self.session.get_modelmeta().custom_metadata_map
         if "class_names" not in metadata:
             raise SessionError(f"{model} has no class names in its metadata: it was not exported by this pipeline")
@@ -72,7 +72,11 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels") from None
     except (IsADirectoryError, PermissionError) as error:
         raise ImageError(f"{path}: {error.strerror}") from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises on broken files
+    except ImageError:
+        raise
+    except (
+        Exception
+    ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
         raise ImageError(f"{path}: broken image ({error})") from None
     flat = _flatten(upright).convert("L" if channels == 1 else "RGB")
     if flat.size != (width, height):

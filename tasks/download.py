@@ -87,7 +87,8 @@ def unpack(archives: list[Path], folder: Path) -> None:
 def answers(name: str) -> bool:
     """Tell within about ten seconds whether dataset `name` is at hand or one of its sources answers."""
     dataset, found = DATASETS[name], threading.Event()
-    if all((CACHE / name / archive.name).is_file() for archive in dataset.archives):
+    at_hand = (CACHE / name, Path("data/raw") / dataset.folder)
+    if any(all((folder / archive.name).is_file() for archive in dataset.archives) for folder in at_hand):
         return True
 
     def ask(place: Path | str) -> None:
@@ -96,7 +97,9 @@ def answers(name: str) -> bool:
             ok = (place / archive).is_file()
         else:
             try:
-                ok = requests.head(place + archive, timeout=PROBE_S, allow_redirects=True).ok
+                # Not HEAD, which some servers refuse; the body is not read.
+                with requests.get(place + archive, timeout=PROBE_S, stream=True) as response:
+                    ok = response.ok
             except requests.RequestException:
                 ok = False
         if ok:

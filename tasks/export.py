@@ -54,7 +54,7 @@ def main() -> None:
         "export",
         reads=["data/prepared", PTH, JSON, METRICS],
         params=["export", "evaluate.batch_size", "train.threads"],
-        writes=[ONNX],
+        writes=[PARITY, ONNX],
     ) as running:
         everything = params.load()
         p = everything.export
@@ -68,12 +68,13 @@ def main() -> None:
         reference = predict(model.to(device), test, everything.evaluate.batch_size, device).numpy()
         content = exported.SerializeToString(deterministic=True)
         verdict = parity.gate(content, reference, test, p.provider, p.tolerance, p.batch_sizes, torch.get_num_threads())
-        write_json(Path(PARITY), asdict(verdict))
         if not verdict.passed:
+            write_json(Path(PARITY), asdict(verdict))
             raise StageError(
                 f"parity failed: {verdict.reason}. {ONNX} was withheld, see {PARITY}; "
-                f"the last good one is back with: dvc checkout {ONNX}"
+                f"if there was a good one before, it is back with: dvc checkout {ONNX}"
             )
+        write_json(running.path(PARITY), asdict(verdict))
         running.path(ONNX).write_bytes(content)
     print(
         f"Parity passed on {verdict.provider}: {verdict.samples:,} images at batch sizes "

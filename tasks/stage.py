@@ -90,7 +90,9 @@ def stage(
 def write_json(path: Path, contents: dict[str, Any]) -> None:
     """Write `contents` with its schema version; NaN and infinity, which JSON does not have, raise ValueError."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **contents}, indent=2, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def read_json(path: Path) -> dict[str, Any]:
         contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = contents.pop("schema_version")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise StageError(f"{path} is not what a stage wrote ({error!r}); bring it back: dvc checkout {path}") from None
+        raise StageError(f"{path} is not what a stage wrote ({error!r}); run dvc repro") from None
     if version != SCHEMA_VERSION:
         raise StageError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}; run dvc repro")
     return contents

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` under /<behaviour>/...: ok, hang, cut, flaky, or an HTTP status to answer with."""
+    """Serves `files`, for GET alone, under /<behaviour>/...: ok, hang, cut, flaky, or an HTTP status to answer with."""
 
     daemon_threads = True
 
@@ -41,11 +41,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data[: len(data) // 2] if behaviour == "cut" else data)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
+            self.wfile.write(data[: len(data) // 2] if behaviour == "cut" else data)
 
     def log_message(self, *_: object) -> None:
         pass

@@ -207,6 +207,15 @@ def test_answers_finds_what_is_there(workspace: Path, mirror: Mirror, monkeypatc
     assert not download.answers("fashion_mnist")
 
 
+def test_answers_needs_no_mirror_for_what_is_placed(
+    raw: Path, archives: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_mirrors(monkeypatch, "http://127.0.0.1:9/")
+    assert download.answers("fashion_mnist")
+    (raw / "t10k-images-idx3-ubyte.gz").unlink()
+    assert not download.answers("fashion_mnist")
+
+
 def test_answers_does_not_wait_for_a_mirror_that_hangs(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     use_mirrors(monkeypatch, mirror.url("hang"))
     started = time.monotonic()

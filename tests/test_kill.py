@@ -245,7 +245,7 @@ def test_a_module_is_edited_while_its_stage_runs(
     module = project / "tasks/pictures.py"
     before = module.read_text()
     process = start(*words)
-    read_until(process, "Using cpu device")
+    read_until(process, " device, ")
     module.write_text(before + "# edited\n")
     printed, _ = process.communicate()
     module.write_text(before)

@@ -59,6 +59,9 @@ def test_the_last_override_of_a_key_wins() -> None:
         ("train.epochs=", "train.epochs = None"),
         ("train.epochs=[", r"'\[' is not a YAML value"),
         ("train=3", "train = 3"),
+        ("train.seed=!x 3", "could not determine a constructor for the tag '!x'"),
+        ("train.seed=!!python/name:os.system", "could not determine a constructor"),
+        ("train.epochs=<<", "could not determine a constructor|train.epochs = '<<'"),
     ],
 )
 def test_a_refused_override_changes_nothing(workspace: Path, override: str, reason: str) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from serving.session import ProviderError, choose_provider, open_session
+from serving.session import ProviderError, candidates, open_session
 from tasks import export, parity
 from tasks.parity import Scores, Verdict, judge, measure
+from tasks.prepared import Images
 from tasks.stage import read_json
-from tests.conftest import write_params
+from tests.conftest import made_images, write_params
 
 TOLERANCE = 1e-4
 # One sample a row; the two best logits of the last are closer than twice the tolerance.
@@ -88,7 +89,10 @@ def test_more_ties_than_one_in_a_thousand_fail() -> None:
     logits[[3, 7]] = (2 + 9e-5, 2 + 6e-5, 0)
     assert verdict(logits).passed
     logits[11] = (2 + 9e-5, 2 + 6e-5, 0)
-    assert verdict(logits).reason == "3 of 2000 samples are ties, more than 0.1%"
+    assert verdict(logits).reason == (
+        "3 of 2000 samples are ties, more than 0.1%; "
+        "the largest logit error, 8.99e-05 of test image 3, is within export.tolerance, 0.0001"
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -113,7 +117,11 @@ def test_the_stage_publishes_a_model_that_passed(evaluated: Path) -> None:
     export.main()
     found = read_json(Path("reports/parity.json"))
     assert found["passed"]
-    assert (found["provider_requested"], found["provider"], found["samples"]) == ("auto", "CPUExecutionProvider", 8)
+    assert (found["provider_requested"], found["provider"], found["samples"]) == (
+        "auto",
+        open_session("models/model.onnx").get_providers()[0],
+        8,
+    )
     assert found["nodes"] > 0
     assert [entry["size"] for entry in found["batch_sizes"]] == [1, 3]
     assert found["accuracy_pth"] == found["accuracy_onnx"] == read_json(Path("reports/metrics.json"))["accuracy"]
@@ -184,12 +192,35 @@ def test_a_session_that_runs_a_node_elsewhere_is_refused(placed: dict[str, int],
         parity.prove(session, "CUDAExecutionProvider")
 
 
-def test_auto_takes_the_best_accelerator_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_provider("auto") == "CPUExecutionProvider"
+def test_auto_tries_the_accelerators_that_are_there_then_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: available)
-    assert choose_provider("auto") == "CUDAExecutionProvider"
-    assert choose_provider("TensorrtExecutionProvider") == "TensorrtExecutionProvider"
+    assert candidates("auto") == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert candidates("TensorrtExecutionProvider") == ["TensorrtExecutionProvider"]
+
+
+def test_auto_goes_on_where_the_accelerator_it_was_built_for_is_missing(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    export.main()
+    # The CPU build has this one, but it takes none of our nodes.
+    monkeypatch.setattr("serving.session.ACCELERATORS", ("AzureExecutionProvider",))
+    assert open_session("models/model.onnx").get_providers()[0] == "CPUExecutionProvider"
+    assert "AzureExecutionProvider cannot run the model" in capfd.readouterr().err
+
+
+def test_every_batch_is_full(prepared: Path) -> None:
+    sent = []
+
+    def answer(_: object, inputs: dict[str, Images]) -> list[Scores]:
+        sent.append(len(inputs["images"]))
+        return [inputs["images"].sum((1, 2, 3), np.float32)[:, np.newaxis]] * 2
+
+    images = made_images(5)[0]
+    for size in (1, 3, 5, 12):
+        logits, _ = parity.run(SimpleNamespace(run=answer), images, size)
+        assert logits[:, 0].tolist() == images.sum((1, 2, 3), np.float32).tolist()
+    assert sent == [1] * 5 + [3, 3] + [5] + [12]
 
 
 def test_a_session_that_fell_back_to_the_cpu_is_refused(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:

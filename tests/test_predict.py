@@ -108,7 +108,15 @@ def test_a_file_that_is_no_image_is_refused_with_the_reason(pixels: np.ndarray) 
     Image.new("1", (30_000, 30_000)).save("bomb.png")
     frames = [Image.fromarray((pixels[..., 0] // n).astype(np.uint8)) for n in (1, 2)]
     frames[0].save("moving.png", save_all=True, append_images=frames[1:])
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x011A: 72.5, 0x0131: "soft"})
+    Image.new("L", (28, 28)).save("exif.jpg", exif=exif)
+    damaged = bytearray(Path("exif.jpg").read_bytes())
+    start = damaged.index(b"Exif")
+    damaged[start + 29], damaged[start + 49] = 77, 64  # found by fuzzing: AttributeError in Pillow
+    Path("exif.jpg").write_bytes(damaged)
     for name, reason in {
+        "exif.jpg": "broken image",
         "missing.png": "no such file",
         "truncated.png": "broken image",
         "text.png": "not a PNG or JPEG image",

@@ -17,7 +17,7 @@ from tasks.prepared import Split
 from tests import quickstart
 from tests.conftest import Command, copy_project
 
-pytestmark = pytest.mark.skipif("DATA_MIRROR" not in os.environ, reason="DATA_MIRROR is not set")
+pytestmark = pytest.mark.skipif(not os.environ.get("DATA_MIRROR"), reason="DATA_MIRROR is not set")
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from tests import quickstart
 from tests.conftest import write_params
 
 CPU = torch.device("cpu")
+DEVICE = torch.accelerator.current_accelerator(check_available=True) or CPU
 
 
 def fit(classifier: Classifier, p: params.Train) -> None:
@@ -113,7 +114,7 @@ def test_model_json_says_what_rebuilds_the_network_and_what_it_was_trained_on(tr
     assert (description["mean"], description["std"]) == ([0.0], [1.0])
     assert description["dataset"]["sources"] == card.sources
     assert description["training"] == params.load().train.model_dump()
-    assert (description["device"], description["threads"]) == ("cpu", 1)
+    assert (description["device"], description["threads"]) == (str(DEVICE), 1)
     assert description["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert description["versions"]["torch"] == torch.__version__
 
@@ -139,7 +140,7 @@ def test_off_a_terminal_it_prints_the_quickstarts_lines(prepared: Path, capsys: 
     finally:
         train.LINE_EVERY = every
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Using cpu device, 1 CPU threads"
+    assert lines[0] == f"Using {DEVICE} device, 1 CPU threads"
     assert "(linear_relu_stack): Sequential(" in lines[3]
     assert "669,706 parameters" in lines
     progress = [line.partition("  ")[2] for line in lines if line.startswith("loss: ")]

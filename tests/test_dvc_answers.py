@@ -1,4 +1,4 @@
-"""The Prefect tasks' way of asking DVC for a stage, on made stages."""
+"""How DVC is asked for a stage, on made stages."""
 
 import logging
 import subprocess
@@ -9,15 +9,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import stages
-from tasks.stages import ANSWERS, StageFailed, StageTimedOut, log_path, reproduce
+from tasks import dvc
+from tasks.dvc import ANSWERS, StageFailed, StageTimedOut, log_path, reproduce
+
+LOGGER = logging.getLogger("test")
 
 
 @pytest.fixture
 def log(workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """A DVC repository without git in the workspace, and what the tasks log."""
     subprocess.run((sys.executable, "-m", "dvc", "init", "--no-scm", "-q"), check=True)
-    monkeypatch.setattr(stages, "get_run_logger", lambda: logging.getLogger("test"))
     caplog.set_level(logging.INFO, "test")
     return caplog
 
@@ -31,7 +32,7 @@ def test_each_of_dvcs_answers_is_understood(log: pytest.LogCaptureFixture) -> No
     found = []
     for contents in ("1", "1", "2", "1"):
         Path("input").write_text(contents)
-        found.append(reproduce("train", 60).outcome)
+        found.append(reproduce("train", 60, LOGGER).outcome)
     assert found == ["ran", "up to date", "ran", "restored"]
     assert set(found) == set(ANSWERS.values())
     assert [line.split(",")[0] for line in log.messages if line.startswith("train: ")] == [f"train: {o}" for o in found]
@@ -43,7 +44,7 @@ def test_lines_arrive_as_they_are_printed_and_this_python_comes_first(log: pytes
     with Path("output.py").open("a") as file:
         file.write("open('output', 'w')\ntime.sleep(1)\nprint('end')\n")
     write_stage("python output.py")
-    reproduce("train", 60)
+    reproduce("train", 60, LOGGER)
     times = {record.getMessage(): record.created for record in log.records}
     assert str(Path(sys.executable)) in times
     assert times["end"] - times["loss: 2 %s"] > 0.9
@@ -53,7 +54,7 @@ def test_a_stages_own_last_sentence_is_the_reason(log: pytest.LogCaptureFixture)
     Path("input").touch()
     write_stage('"echo train: loss: 3; echo train: epochs is wrong; echo use another; exit 1"')
     with pytest.raises(StageFailed) as failed:
-        reproduce("train", 60)
+        reproduce("train", 60, LOGGER)
     assert failed.value.reason == "train: epochs is wrong\nuse another"
     assert str(failed.value) == "train: epochs is wrong"
 
@@ -62,37 +63,37 @@ def test_a_stage_without_a_last_sentence_gives_dvcs_reason(log: pytest.LogCaptur
     Path("input").touch()
     write_stage('"echo Traceback; exit 3"')
     with pytest.raises(StageFailed, match=r"^train: ERROR: failed to reproduce 'train'.*exited with 3"):
-        reproduce("train", 60)
+        reproduce("train", 60, LOGGER)
 
 
 def test_dvcs_own_errors_are_the_reason(log: pytest.LogCaptureFixture) -> None:
     write_stage("cp input output")
     with pytest.raises(StageFailed, match=r"^train: ERROR: .*No such file or directory: .*input"):
-        reproduce("train", 60)
+        reproduce("train", 60, LOGGER)
 
 
 def test_a_stage_that_takes_too_long_is_stopped_with_its_children(
     log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("input").touch()
-    monkeypatch.setattr(stages, "PATIENCE_S", 1)
+    monkeypatch.setattr(dvc, "PATIENCE_S", 1)
     write_stage("sleep 61.5")
     started = time.monotonic()
     with pytest.raises(StageTimedOut, match=r"^train: stopped after 2 s, the limit in flow.time_limit_s.train") as late:
-        reproduce("train", 2)
+        reproduce("train", 2, LOGGER)
     assert isinstance(late.value, TimeoutError)
     assert time.monotonic() - started < 8
     assert not [process for process in psutil.process_iter(["cmdline"]) if "61.5" in (process.info["cmdline"] or [])]
 
 
 def test_it_waits_for_another_dvc_command(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "ASK_AGAIN_S", 0.2)
+    monkeypatch.setattr(dvc, "ASK_AGAIN_S", 0.2)
     Path("input").touch()
     write_stage('"touch started; sleep 3; touch output"')
     with subprocess.Popen((sys.executable, "-m", "dvc", "repro", "-q", "--single-item", "train")) as other:
         while not Path("started").exists():
             time.sleep(0.05)
-        assert reproduce("train", 60).outcome == "up to date"
+        assert reproduce("train", 60, LOGGER).outcome == "up to date"
         assert other.wait() == 0
     assert "DVC is busy with another command; train is asked for again in 0 s" in log.messages
 
@@ -101,6 +102,6 @@ def test_the_output_of_a_stage_is_kept(log: pytest.LogCaptureFixture) -> None:
     Path("input").touch()
     write_stage('"echo loss: 3; exit 1"')
     with pytest.raises(StageFailed) as failed:
-        reproduce("train", 60)
+        reproduce("train", 60, LOGGER)
     assert failed.value.stage == "train"
     assert "loss: 3\n" in log_path("train").read_text()

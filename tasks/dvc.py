@@ -1,0 +1,191 @@
+"""Ask DVC for a stage, and understand its answer."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tasks import lifeline
+
+# Prefect's adapters, or one of Python's own.
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+Outcome = Literal["ran", "restored", "up to date"]
+
+# DVC's three answers to `dvc repro`, by how the line that gives them begins.
+ANSWERS: dict[str, Outcome] = {
+    "Running stage '{}'": "ran",
+    "Stage '{}' is cached": "restored",
+    "Stage '{}' didn't change": "up to date",
+}
+# What DVC says to someone at a terminal, noise in the log of a run.
+ASIDES = (
+    *("Data and pipelines are up to date.", "Updating lock file", "Generating lock file"),
+    *("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`"),
+)
+# How DVC says that another of its commands holds its locks, and when to ask again.
+BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+ASK_AGAIN_S = 2
+PATIENCE_S = 5  # with a process that has been told to end
+LOGS = Path(".cache/logs")
+
+asked_for = ""  # the stage that DVC was asked for last, for who stops the run
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What DVC made of one stage."""
+
+    stage: str
+    outcome: Outcome
+    seconds: float
+
+
+class StageFailed(Exception):
+    """A stage did not succeed: `reason`, which begins with its name, says why.
+
+    As a string it is the first line alone, because Prefect repeats it in each of its own messages.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason.splitlines()[0])
+        self.stage = reason.partition(":")[0]
+        self.reason = reason
+
+
+class StageTimedOut(StageFailed, TimeoutError):
+    """A stage took longer than it may; as a TimeoutError, so that Prefect calls the task run timed out."""
+
+
+@dataclass
+class Answer:
+    """What one `dvc repro` printed, and how it ended."""
+
+    lines: list[str] = field(default_factory=list)
+    outcome: Outcome | None = None
+    code: int = 0
+    timed_out: bool = False
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.code) and any(words in line for line in self.lines for words in BUSY)
+
+
+def reproduce(stage: str, time_limit_s: float, logger: Logger) -> StageRun:
+    """Bring one stage up to date through `dvc repro`, passing on its output line by line.
+
+    Where another DVC command is at work in the project, it asks again until that has ended.
+
+    Raises:
+        StageTimedOut: it took longer than `time_limit_s`; it has been stopped.
+        StageFailed: DVC or the stage failed; the message says why.
+    """
+    global asked_for
+    asked_for = stage
+    started = time.monotonic()
+    answer = _ask_dvc(stage, time_limit_s, logger)
+    while answer.busy and time.monotonic() - started < time_limit_s:
+        logger.warning("DVC is busy with another command; %s is asked for again in %d s", stage, ASK_AGAIN_S)
+        time.sleep(ASK_AGAIN_S)
+        answer = _ask_dvc(stage, time_limit_s - (time.monotonic() - started), logger)
+    if answer.timed_out:
+        raise StageTimedOut(f"{stage}: stopped after {time_limit_s:g} s, the limit in flow.time_limit_s.{stage}")
+    if answer.code:
+        raise StageFailed(_reason(stage, answer.lines))
+    if answer.outcome is None:
+        raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {answer.lines}")
+    run = StageRun(stage, answer.outcome, round(time.monotonic() - started, 2))
+    logger.info("%s: %s, %.1f s", run.stage, run.outcome, run.seconds)
+    return run
+
+
+def _ask_dvc(stage: str, time_limit_s: float, logger: Logger) -> Answer:
+    answer = Answer()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (
+        log_path(stage).open("w", encoding="utf-8", buffering=1) as log,
+        _dvc_repro(stage) as process,
+        _time_limit(process, time_limit_s, answer),
+    ):
+        assert process.stdout is not None
+        for line in map(str.rstrip, process.stdout):
+            print(line, file=log)
+            answer.lines = [*answer.lines[-99:], line]
+            if given := next((what for start, what in ANSWERS.items() if line.startswith(start.format(stage))), None):
+                answer.outcome = given
+            logger.log(logging.DEBUG if not line or line.startswith(ASIDES) else logging.INFO, line)
+        answer.code = process.wait()
+    return answer
+
+
+def log_path(stage: str) -> Path:
+    """Return where the output of the stage's last run through the flow is kept."""
+    return LOGS / f"{stage}.log"
+
+
+@contextmanager
+def _dvc_repro(stage: str) -> Iterator[subprocess.Popen[str]]:
+    # DVC runs the stage through a shell, where this interpreter has to come first; buffered, lines come at the end.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "--single-item", stage],
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", lifeline.STDIN_IS_LIFELINE: "1"},
+        stdin=subprocess.PIPE,  # which closes with this process, however it ends
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,  # a terminal's Ctrl-C is for this process, which ends the others in order
+    )
+    with process:
+        try:
+            yield process
+        except BaseException:
+            _stop(process)
+            raise
+
+
+@contextmanager
+def _time_limit(process: subprocess.Popen[str], seconds: float, answer: Answer) -> Iterator[None]:
+    def stop() -> None:
+        answer.timed_out = True
+        _stop(process)
+
+    timer = threading.Timer(seconds, stop)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End the stage by its lifeline; DVC notes that it failed and ends, too. What does not end is killed.
+
+    DVC writes its lock files in place, so it is not to be killed while it can end by itself.
+    """
+    assert process.stdin is not None
+    process.stdin.close()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_S)
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+    process.wait()
+
+
+def _reason(stage: str, lines: list[str]) -> str:
+    """Find in the output why a stage failed: its own last sentence, which begins with its name, or DVC's."""
+    own = [index for index, line in enumerate(lines) if line.startswith(f"{stage}: ")]
+    errors = [line for line in lines if line.startswith("ERROR: ")]
+    if not own:
+        return f"{stage}: {'; '.join(errors) or lines[-1:]}; the lines above say more"
+    end = next((index for index in range(own[-1], len(lines)) if lines[index].startswith("ERROR: ")), len(lines))
+    return "\n".join(lines[own[-1] : end]).rstrip()
