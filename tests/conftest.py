@@ -132,10 +132,14 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(prefect_home: Path) -> dict[str, str]:
-    """Variables for a command: the project's Python first on the PATH, no mirror, no server."""
+    """Variables for a command: the project's Python first on the PATH, no mirror, no server.
+
+    DVC runs a stage in the user's shell. /bin/sh is the one that everybody has, and the strictest: Debian's stays
+    between DVC and the stage where bash makes way for it.
+    """
     env = {name: value for name, value in os.environ.items() if name not in ("DATA_MIRROR", "PREFECT_API_URL")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    return env | {"PATH": path, "PREFECT_HOME": str(prefect_home), "PYTHONUNBUFFERED": "1"}
+    return env | {"PATH": path, "PREFECT_HOME": str(prefect_home), "PYTHONUNBUFFERED": "1", "SHELL": "/bin/sh"}
 
 
 @pytest.fixture(scope="session")

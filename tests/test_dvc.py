@@ -53,7 +53,7 @@ def test_stages_modules_params_and_tasks_have_the_same_names() -> None:
     assert [name for name in Params.model_fields if name != "flow"] == STAGES
     assert list(params.TimeLimits.model_fields) == STAGES
     for name in STAGES:
-        assert PIPELINE["stages"][name]["cmd"] == f"python -m tasks.{name}"
+        assert PIPELINE["stages"][name]["cmd"] == f"exec python -m tasks.{name}"
         assert import_module(f"tasks.{name}").main
         assert getattr(stages, name).name == name
 

@@ -47,7 +47,7 @@ def test_a_signal(number: signal.Signals) -> None:
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_death_of_its_parent(platform: str, number: signal.Signals) -> None:
-    # A shell that waits for it, as DVC does.
+    # A parent that waits for it, as DVC does: a shell of which it is not the last command.
     parent = start("sh", "-c", '"$0" -c "$1" "$2"; true', sys.executable, STAGE, platform)
     wait_for_attached(parent)
     (stage,) = psutil.Process(parent.pid).children()
