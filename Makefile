@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 # One installation, shared by all targets: anew only after requirements.txt has changed.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run test check predict lock clean
+.PHONY: help run schedule test check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## train, evaluate, export and verify; DATASET=name chooses another dataset
 	@$(BIN)/python -m flows.run $(DATASET)
+
+schedule: $(INSTALLED) ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
+	@$(BIN)/python -m flows.retraining --cron "$(or $(CRON),$(error when? make schedule CRON="0 3 * * *"))"
 
 test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

@@ -18,7 +18,13 @@ _held = False
 
 
 class ProjectLocked(Exception):
-    """Another run holds the project; the message says which."""
+    """Another run, `holder`, holds the project."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(
+            f"{holder} is at work in this project; wait for it with python -m flows.training --wait SECONDS"
+        )
+        self.holder = holder
 
 
 @contextmanager
@@ -61,10 +67,7 @@ def _acquire(file: IO[str], wait_s: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise ProjectLocked(
-                    f"{_holder(file)} is at work in this project; "
-                    "wait for it with python -m flows.training --wait SECONDS"
-                ) from None
+                raise ProjectLocked(_holder(file)) from None
         if not announced:
             print(f"Waiting for {_holder(file)}, at most {wait_s:g} s", flush=True)
             announced = True

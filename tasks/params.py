@@ -30,7 +30,11 @@ def _provider(name: str) -> str:
     return name
 
 
+DatasetName = Literal["fashion_mnist", "digits"]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
+LearningRate = Annotated[float, Field(gt=0, le=10)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seconds = Annotated[int, Field(ge=1, le=30 * 24 * 3600)]
 
 
@@ -40,21 +44,21 @@ class Section(BaseModel):
 
 
 class Download(Section):
-    dataset: Literal["fashion_mnist", "digits"]
+    dataset: DatasetName
 
 
 class Transform(Section):
     validation_fraction: float = Field(gt=0, lt=1)
     test_fraction: float = Field(gt=0, lt=1)
-    seed: int = Field(ge=0, lt=2**32)
+    seed: Seed
 
 
 class Train(Section):
-    epochs: int = Field(ge=1, le=10_000)
+    epochs: Epochs
     batch_size: BatchSize
-    learning_rate: float = Field(gt=0, le=10)
+    learning_rate: LearningRate
     normalize: bool
-    seed: int = Field(ge=0, lt=2**32)
+    seed: Seed
     threads: int | None = Field(ge=1, le=1024)
 
 

@@ -1,0 +1,146 @@
+"""Retraining on a schedule: a server and the flow on it, started and ended together."""
+
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from flows import overrides, project_lock
+from flows.run import changes
+from tests.conftest import Command, copy_project
+
+WAITS_S = 120
+RETRAINING = ("python", "-m", "flows.retraining")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the parameters of digits."""
+    folder = copy_project(tmp_path_factory.mktemp("schedule"))
+    path = folder / "params.yaml"
+    path.write_text(overrides.apply(path.read_text(), changes("digits"))[0])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def schedule(
+    project: Path, port: int, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the flow every 15 seconds, on a server of its own."""
+    own = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_SERVER_API_PORT": str(port)}
+    process = subprocess.Popen(
+        [*RETRAINING, "--interval", "15"],
+        cwd=project,
+        env=environment | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield process
+    if process.poll() is None:
+        process.terminate()
+    process.communicate()
+
+
+def wait_for(process: subprocess.Popen[str], pattern: str) -> list[str]:
+    """Read what it prints until a line matches, and return the lines."""
+    assert process.stdout is not None
+    printed = []
+    too_late = threading.Timer(WAITS_S, process.terminate)
+    too_late.start()
+    try:
+        for line in process.stdout:
+            printed.append(line)
+            if re.search(pattern, line):
+                return printed
+    finally:
+        too_late.cancel()
+    pytest.fail(f"it ended without {pattern!r}:\n{''.join(printed)}")
+
+
+def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
+    project: Path, port: int, schedule: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One test, because each run has to come due: the schedule's first minute, its form, and its end."""
+    monkeypatch.chdir(project)
+    api = f"http://127.0.0.1:{port}/api"
+
+    def ask(path: str, **body: Any) -> Any:
+        return requests.post(f"{api}/{path}", json=body, timeout=10)
+
+    wait_for(schedule, f"its runs are at http://127.0.0.1:{port}. Ctrl-C ends it")
+    printed = wait_for(schedule, r"Completed\('download ran, transform ran, train ran, evaluate ran, export ran'\)")
+    assert any("Parity passed" in line for line in printed)
+    printed = wait_for(schedule, r"Nothing new\('Nothing new: no data, code or parameter has changed'")
+    assert not any("Running stage" in line for line in printed)
+    with project_lock.hold():
+        wait_for(schedule, r"Skipped\('Skipped: the run with pid \d+ on \S+, since \S+ is at work'")
+
+    runs = ask("flow_runs/filter", flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}}).json()
+    assert {run["state_name"] for run in runs} >= {"Completed", "Nothing new", "Skipped"}
+    assert {run["state_type"] for run in runs} <= {"COMPLETED", "RUNNING", "PENDING"}
+
+    (deployment,) = ask("deployments/filter").json()
+    form = deployment["parameter_openapi_schema"]["properties"]
+    assert {name: field["anyOf"][0] for name, field in form.items()} == {
+        "dataset": {"type": "string", "enum": ["fashion_mnist", "digits"]},
+        "epochs": {"type": "integer", "minimum": 1, "maximum": 10_000},
+        "batch_size": {"type": "integer", "minimum": 1, "maximum": 65_536},
+        "learning_rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 10},
+        "seed": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32},
+    }
+    refused = ask(f"deployments/{deployment['id']}/create_flow_run", parameters={"epochs": 0})
+    assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
+
+    processes = psutil.Process(schedule.pid).children(recursive=True)
+    assert processes
+    schedule.terminate()
+    rest, _ = schedule.communicate(timeout=60)
+    assert schedule.returncode == 143
+    assert rest.splitlines()[-1] == "schedule: ended; its runs, too"
+    assert "Traceback" not in rest
+    assert not [process for process in processes if process.is_running()]
+    log = (project / ".cache/logs/server.log").read_text()
+    assert "Check out the dashboard" in log
+    assert not re.search("error|exception|traceback", log, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("cron", ["", "0 3 * *", "0 3 * * * *", "61 3 * * *"])
+def test_a_cron_expression_that_is_none(project: Path, command: Command, cron: str) -> None:
+    answer = command(*RETRAINING, "--cron", cron, cwd=project, check=False)
+    assert answer.returncode == 2
+    assert f'{cron!r} is no cron expression; five fields are, for example "0 3 * * *"' in answer.stdout
+
+
+def test_a_configured_server_that_does_not_answer(project: Path, command: Command, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/api"
+    answer = command(*RETRAINING, "--interval", "15", cwd=project, check=False, PREFECT_API_URL=url)
+    assert answer.returncode == 1
+    assert answer.stdout == (
+        f"schedule: PREFECT_API_URL={url} does not answer: start that server, or unset PREFECT_API_URL\n"
+    )
+
+
+def test_a_port_that_something_else_uses(project: Path, command: Command) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        other.settimeout(0)
+        port = str(other.getsockname()[1])
+        answer = command(*RETRAINING, "--interval", "15", cwd=project, check=False, PREFECT_SERVER_API_PORT=port)
+    assert answer.returncode == 1
+    assert f"schedule: the Prefect server ended with 1: Port {port} is already in use." in answer.stdout
