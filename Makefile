@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One installation, shared by all targets: anew only after requirements.txt has changed.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run schedule test check predict lock clean
+.PHONY: help run schedule test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ schedule: $(INSTALLED) ## run it again and again: CRON="0 3 * * *" (UTC), with a
 
 test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+bench: $(INSTALLED) ## measure speed and memory on the data in DATA_MIRROR=folder, into benchmarks/README.md
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: $(INSTALLED) ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff format --check

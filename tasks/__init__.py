@@ -4,6 +4,8 @@ DVC runs a stage with whichever `python` stands first on the PATH. This package 
 refuses the wrong one with a sentence instead of an ImportError.
 """
 
+import gc
+import os
 import sys
 from importlib.util import find_spec
 
@@ -20,4 +22,6 @@ from tasks import inputs as inputs  # noqa: E402  # it notes what the code is th
 from tasks import lifeline  # noqa: E402
 
 if sys.argv[0] == "-m" and (_stage := next((word for word in sys.orig_argv if "tasks." in word), None)):
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # it would look for them in every package that is installed
+    gc.disable()  # a tenth of the time that its imports take; tasks.stage.run enables it
     lifeline.attach(_stage.rpartition("tasks.")[2])

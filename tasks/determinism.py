@@ -19,7 +19,7 @@ def set_up(threads: int | None, seed: int = 0) -> torch.device:
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is deterministic only with this, read when it starts
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports torch._inductor, for a second
     # It would fill each new tensor with NaN: a help in finding reads of unset memory, a cost in every step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set dynamically
     torch.set_float32_matmul_precision("highest")  # no TF32

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from tasks import params
 from tasks.datasets import DATASETS, Archive, Dataset
-from tasks.stage import StageError, stage
+from tasks.stage import StageError, run, stage
 
 CACHE = Path(".cache/download")  # outside DVC, which removes data/raw before it runs this stage
 ATTEMPTS = 3  # rounds over all sources, waiting 1 s, then 2 s between them
@@ -38,6 +38,7 @@ class SourceError(Exception):
 def main() -> None:
     with stage("download", params=["download"], writes=["data/raw"]) as running:
         name = params.load().download.dataset
+        print(f"Fetching {name}", flush=True)
         unpack(fetch(name), running.path("data/raw") / DATASETS[name].folder)
 
 
@@ -204,4 +205,4 @@ def _innermost(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,7 +19,7 @@ from tasks.batches import predict
 from tasks.classifier import JSON, PTH
 from tasks.determinism import set_up
 from tasks.prepared import Card, Split
-from tasks.stage import stage, write_json
+from tasks.stage import run, stage, write_json
 
 METRICS = "reports/metrics.json"
 PREDICTIONS = "reports/predictions.csv"
@@ -81,4 +81,4 @@ def write_predictions(path: Path, actual: list[int], predicted: list[int], class
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

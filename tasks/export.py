@@ -21,7 +21,7 @@ from tasks.batches import predict
 from tasks.classifier import JSON, PTH, Description
 from tasks.determinism import set_up
 from tasks.prepared import Split
-from tasks.stage import StageError, read_json, stage, write_json
+from tasks.stage import StageError, read_json, run, stage, write_json
 
 ONNX = "models/model.onnx"
 PARITY = "reports/parity.json"
@@ -169,4 +169,4 @@ def _trains(node: onnx.NodeProto) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

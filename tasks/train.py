@@ -26,7 +26,7 @@ from tasks.checkpoint import Checkpoint, rng_state, set_rng_state
 from tasks.classifier import JSON, PTH, Classifier, Description, build, digest, pth_bytes
 from tasks.determinism import set_up
 from tasks.prepared import Card, Split
-from tasks.stage import StageError, stage, write_json
+from tasks.stage import StageError, run, stage, write_json
 
 NETWORK = "NeuralNetwork"
 VALIDATION_BATCH_SIZE = 1024
@@ -194,4 +194,4 @@ def _finite(loss: float, learning_rate: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tasks import params
 from tasks.datasets import DATASETS
 from tasks.prepared import Card, Images, Labels, SplitName
-from tasks.stage import StageError, stage
+from tasks.stage import StageError, run, stage
 
 RAW = Path("data/raw")
 CHUNK_BYTES = 1 << 22  # of images held at a time
@@ -52,6 +52,7 @@ def main() -> None:
         writes=["data/prepared"],
     ) as running:
         p = params.load()
+        print(f"Decoding {p.download.dataset}", flush=True)
         folder = running.path("data/prepared")
         folder.mkdir()
         card = prepare(p.download.dataset, p.transform, folder)
@@ -235,4 +236,4 @@ def _digest(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,7 @@ from tasks import evaluate, export, train
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-TARGETS = {"help", "run", "schedule", "test", "check", "predict", "lock", "clean"}
+TARGETS = {"help", "run", "schedule", "test", "bench", "check", "predict", "lock", "clean"}
 
 
 @pytest.fixture

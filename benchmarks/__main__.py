@@ -1,0 +1,262 @@
+"""Run all benchmarks on real Fashion-MNIST, one process after another, and keep the table in benchmarks/README.md.
+
+Each measurement is taken in turn with what it is compared with, on a copy of the project in a temporary folder.
+
+Reads:  DATA_MIRROR (a folder with the archives)
+Writes: benchmarks/README.md, between the markers
+Run:    python -m benchmarks [ROW]...   (a row: any part of its name; then the table is printed only)
+"""
+
+import ast
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+from flows import server
+from tests.conftest import ROOT, copy_project
+from tests.test_dvc import STAGES, imports
+
+SHORT, LONG = 7, 3  # pairs
+README = Path(__file__).with_name("README.md")
+TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
+PYTHON = sys.executable
+RAW_IMAGES = "data/raw/FashionMNIST/raw/train-images-idx3-ubyte"
+RAW_LABELS = "data/raw/FashionMNIST/raw/train-labels-idx1-ubyte"
+
+Pairs = list[tuple[float, float]]  # ours, and what it is compared with
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a comparison with its bar, which has to be met, and its aim."""
+
+    what: str
+    unit: str
+    measure: Callable[[Path], Pairs]
+    bar: float
+    aim: float
+    higher_is_better: bool = False
+    difference: bool = False  # is compared, in seconds, instead of the ratio
+
+    def values(self, pairs: Pairs) -> list[float]:
+        return [ours - other if self.difference else ours / other for ours, other in pairs]
+
+    def meets(self, value: float, limit: float) -> bool:
+        return value >= limit if self.higher_is_better else value <= limit
+
+
+def main() -> None:
+    wanted = sys.argv[1:]
+    rows = [row for row in ROWS if not wanted or any(word in row.what for word in wanted)]
+    mirror = Path(os.environ.get("DATA_MIRROR", "")).resolve()
+    if not os.environ.get("DATA_MIRROR") or not (mirror / "fashion_mnist").is_dir():
+        sys.exit("bench: DATA_MIRROR has to name a folder that holds fashion_mnist/*.gz: the data is the real one")
+    os.environ["DATA_MIRROR"] = str(mirror)
+    os.environ["PATH"] = os.pathsep.join((str(Path(PYTHON).parent), os.environ["PATH"]))
+    os.environ.pop("PREFECT_API_URL", None)
+    lines = []
+    missed = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PREFECT_HOME"] = str(Path(folder) / "prefect")
+        for name in ("prefect", "project"):
+            (Path(folder) / name).mkdir()
+        project = copy_project(Path(folder) / "project")
+        run(project, PYTHON, "-m", "flows.training")  # it fills data/, models/ and Prefect's database
+        for row in rows:
+            pairs = row.measure(project)
+            values = row.values(pairs)
+            lines.append(line(row, pairs, values))
+            print(lines[-1], flush=True)
+            if not row.meets(median(values), row.bar):
+                missed.append(f"{row.what}: {median(values):.2f}, the bar is {row.bar:g}")
+    table = render(lines)
+    if not wanted:
+        README.write_text(TABLE.sub(lambda _: table, README.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"\n{table}")
+    if missed:
+        sys.exit("\n".join(("bench: a bar is missed", *missed)))
+
+
+def line(row: Row, pairs: Pairs, values: list[float]) -> str:
+    """Write a row of the table: medians, and of the comparison the spread from the least to the most, too."""
+    ours, others = (median(side) for side in zip(*pairs, strict=True))
+    kind = "≥" if row.higher_is_better else "≤"
+    unit = " s" if row.difference else ""
+    spread = f"**{median(values):.2f}{unit}** ({min(values):.2f} to {max(values):.2f})"
+    limits = f"{kind} {row.bar:g}{unit} | {kind} {row.aim:g}{unit}"
+    return (
+        f"| {row.what} | {amount(ours, row.unit)} | {amount(others, row.unit)} | {spread} | {len(pairs)} | {limits} |"
+    )
+
+
+def amount(value: float, unit: str) -> str:
+    return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.2f} {unit}" if value else "-"
+
+
+def render(lines: list[str]) -> str:
+    head = "| what | ours | compared with | ratio or difference | n | bar | aim |\n|---|---:|---:|---:|---:|---:|---:|"
+    return "\n".join((head, *lines, "", f"Measured on {machine()}.", ""))
+
+
+def machine() -> str:
+    cpu_info = Path("/proc/cpuinfo")
+    name = re.search(r"model name\s*: (.*)", cpu_info.read_text()) if cpu_info.exists() else None
+    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "onnxruntime", "prefect", "dvc"))
+    cpu = name[1] if name else platform.machine()
+    return f"{os.cpu_count()} cores of {cpu}, with Python {platform.python_version()}, {versions}"
+
+
+def run(project: Path, *words: str) -> float:
+    """Run a command in the project and return the seconds that it took."""
+    started = time.perf_counter()
+    output(project, *words)
+    return time.perf_counter() - started
+
+
+def output(project: Path, *words: str) -> str:
+    answer = subprocess.run(
+        words, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if answer.returncode:
+        sys.exit(f"bench: {' '.join(words)} exited with {answer.returncode}:\n{answer.stdout}")
+    return answer.stdout.strip()
+
+
+def training_loop(project: Path) -> Pairs:
+    return _last_line(output(project, PYTHON, "-m", "benchmarks.training_loop", str(SHORT)))
+
+
+def _last_line(printed: str) -> Pairs:
+    return [(ours, other) for ours, other in json.loads(printed.splitlines()[-1])]
+
+
+def from_archives(project: Path) -> Pairs:
+    pairs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(LONG):
+            fresh = copy_project(Path(folder) / str(index))
+            (fresh / "dvc.lock").unlink()
+            quickstart = str(fresh / "benchmarks/quickstart.py")
+            ours = run(fresh, PYTHON, "-m", "dvc", "repro")
+            pairs.append((ours, run(fresh, PYTHON, quickstart, str(project / "data/raw"), folder)))
+    return pairs
+
+
+def nothing_to_do(project: Path) -> Pairs:
+    return [(run(project, PYTHON, "-m", "dvc", "repro"), 0) for _ in range(SHORT)]
+
+
+def flow(project: Path) -> Pairs:
+    empty, ours = (PYTHON, "benchmarks/empty_flow.py"), (PYTHON, "-m", "flows.training")
+    return [(run(project, *ours), run(project, *empty)) for _ in range(SHORT)]
+
+
+def flow_with_server(project: Path) -> Pairs:
+    with chdir(project), server.at_hand() as url:
+        os.environ["PREFECT_API_URL"] = url
+        pairs = flow(project)
+        del os.environ["PREFECT_API_URL"]
+    return pairs
+
+
+def inference(batch_size: int) -> Callable[[Path], Pairs]:
+    def measure(project: Path) -> Pairs:
+        words = (PYTHON, "-m", "benchmarks.serving", str(batch_size), str(SHORT))
+        return _last_line(output(project, *words))
+
+    return measure
+
+
+def transform_memory(project: Path) -> Pairs:
+    """Measure the peak of the resident set, in MB, with ten times the training images and with each once."""
+    raw = [project / RAW_IMAGES, project / RAW_LABELS]
+    once = [file.read_bytes() for file in raw]
+    ten_times = [_repeated(content, 10) for content in once]
+    pairs = []
+    for _ in range(LONG):
+        peaks = []
+        for contents in (ten_times, once):
+            for file, content in zip(raw, contents, strict=True):
+                file.unlink()  # it may be DVC's own, by a hard link
+                file.write_bytes(content)
+            peaks.append(_peak_mb(project, "tasks.transform"))
+        pairs.append((peaks[0], peaks[1]))
+    return pairs
+
+
+def _repeated(idx: bytes, times: int) -> bytes:
+    header = 16 if idx[3] == 3 else 8
+    count = int.from_bytes(idx[4:8], "big") * times
+    return idx[:4] + count.to_bytes(4, "big") + idx[8:header] + idx[header:] * times
+
+
+def _peak_mb(project: Path, module: str) -> float:
+    # By a small process in between: a child's peak is at least what its parent had when it was started.
+    code = "import resource as r, subprocess as s, sys; s.run(sys.argv[1:], check=True, stdout=s.DEVNULL)"
+    printed = output(
+        *(project, PYTHON, "-c", f"{code}; print(r.getrusage(r.RUSAGE_CHILDREN).ru_maxrss)"),
+        *(PYTHON, "-m", module),
+    )
+    return int(printed) / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def first_line(stage: str) -> Callable[[Path], Pairs]:
+    def measure(project: Path) -> Pairs:
+        ours, imported = ("-m", f"tasks.{stage}"), ("-c", f"{third_party(stage)}\nprint()")
+        return [(_first_line(project, *ours), _first_line(project, *imported)) for _ in range(SHORT)]
+
+    return measure
+
+
+def third_party(stage: str) -> str:
+    """Write the import statements of the stage's modules, those of the project itself left out."""
+    statements = set()
+    for module in imports(ROOT / "tasks" / f"{stage}.py"):
+        for node in ast.parse(module.read_text()).body:
+            ours = isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("tasks", "serving")
+            if isinstance(node, ast.Import | ast.ImportFrom) and not ours:
+                statements.add(ast.unparse(node))
+    return "\n".join(sorted(statements))
+
+
+def _first_line(project: Path, *words: str) -> float:
+    started = time.perf_counter()
+    with subprocess.Popen((PYTHON, *words), cwd=project, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            sys.exit(f"bench: {' '.join(words)} printed nothing")
+        seconds = time.perf_counter() - started
+        process.kill()
+    return seconds
+
+
+ROWS = [
+    Row("training loop, against the bare loop", "images/s", training_loop, 0.9, 0.97, higher_is_better=True),
+    Row("`dvc repro` from the archives, against the quickstart as a script", "s", from_archives, 1.0, 0.8),
+    Row("`dvc repro` with nothing to do", "s", nothing_to_do, 1.0, 0.5, difference=True),
+    Row("flow with nothing to do, over an empty flow: no server", "s", flow, 3, 1.5, difference=True),
+    Row("flow with nothing to do, over an empty flow: a server", "s", flow_with_server, 3, 1, difference=True),
+    *(
+        Row(f"ONNX Runtime, against eager PyTorch: batch {size}", "images/s", inference(size), 1.8, 2.5, True)
+        for size in (1, 64, 1024)
+    ),
+    *(
+        Row(f"first line of `tasks.{stage}`, against its imports", "s", first_line(stage), 1.2, 1.05)
+        for stage in STAGES
+    ),
+    Row("peak memory of transform, 10 times the images against 1", "MB", transform_memory, 1.2, 1.05),
+]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""ONNX Runtime against eager PyTorch: the same graph from uint8 to probabilities, in images per second.
+
+Reads:  params.yaml, data/prepared/, models/
+Run:    python -m benchmarks.serving BATCH_SIZE PAIRS
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from serving.session import CPU, open_session
+from tasks import classifier, params
+from tasks.determinism import set_up
+from tasks.export import ONNX, WithProbabilities
+from tasks.prepared import Split
+
+SECONDS = 0.5  # that each side of a pair runs for, at least
+
+
+def main() -> None:
+    batch_size, pairs = map(int, sys.argv[1:])
+    set_up(params.load().train.threads)
+    images = Split.read("test").images[:batch_size]
+    tensor = torch.from_numpy(images)
+    model = WithProbabilities(classifier.load()[0]).eval()
+    session = open_session(ONNX, CPU, torch.get_num_threads())
+
+    def eager() -> None:
+        with torch.inference_mode():
+            model(tensor)
+
+    def runtime() -> None:
+        session.run(None, {"images": images})
+
+    throughput(eager), throughput(runtime)  # they warm up
+    print(json.dumps([(batch_size * throughput(runtime), batch_size * throughput(eager)) for _ in range(pairs)]))
+
+
+def throughput(call: Callable[[], None]) -> float:
+    """Return the calls per second."""
+    calls, started = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - started) < SECONDS:
+        call()
+        calls += 1
+    return calls / seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The training loop against the bare loop, epoch by epoch in turn, in images per second.
+
+The bare loop is the limit: float tensors that lie in memory already, sequential slices, the same network and optimiser.
+
+Reads:  params.yaml, data/prepared/
+Run:    python -m benchmarks.training_loop EPOCHS
+"""
+
+import json
+import sys
+import time
+from functools import partial
+
+import torch
+from torch import nn
+
+from tasks import params
+from tasks.checkpoint import Checkpoint
+from tasks.classifier import build
+from tasks.determinism import set_up
+from tasks.inputs import Inputs
+from tasks.networks import NeuralNetwork
+from tasks.prepared import Card, Split
+from tasks.train import NETWORK, Training, train_epoch
+
+
+def main() -> None:
+    p = params.load().train
+    device = set_up(p.threads, p.seed)
+    card, split = Card.read(), Split.read("train")
+    classifier = build(NETWORK, card.image_shape, card.class_names, [0.0], [1.0]).to(device)
+    training = Training(classifier, split, p, device)
+    checkpoint = Checkpoint(Inputs(["data/prepared"], ["train"]).digest(), device)
+    save = partial(checkpoint.save_if_due, lambda: {"training": training.state(), "curve": ""})
+
+    height, width, channels = card.image_shape
+    images = torch.from_numpy(split.images).permute(0, 3, 1, 2).float().div(255).to(device)
+    labels = torch.from_numpy(split.labels).to(device)
+    network = NeuralNetwork((height, width, channels), len(card.class_names)).to(device)
+    bare = partial(bare_epoch, network, images, labels, p.batch_size, p.learning_rate)
+
+    train_epoch(training, save), bare()  # neither's first epoch counts
+    pairs = []
+    for _ in range(int(sys.argv[1])):
+        seconds = {}
+        for name, epoch in (("ours", partial(train_epoch, training, save)), ("bare", bare)):
+            started = time.perf_counter()
+            epoch()
+            seconds[name] = time.perf_counter() - started
+        pairs.append((len(labels) / seconds["ours"], len(labels) / seconds["bare"]))
+    Checkpoint.clear()
+    print(json.dumps(pairs))
+
+
+def bare_epoch(
+    network: nn.Module, images: torch.Tensor, labels: torch.Tensor, batch_size: int, learning_rate: float
+) -> float:
+    loss_fn = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
+    network.train()
+    loss = torch.zeros(())
+    for start in range(0, len(labels), batch_size):
+        loss = loss_fn(network(images[start : start + batch_size]), labels[start : start + batch_size])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.item()  # on a GPU it waits for the work to be done
+
+
+if __name__ == "__main__":
+    main()
