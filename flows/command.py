@@ -10,6 +10,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows import overrides, project_lock, report
 from flows.project_lock import ProjectLocked
+from flows.server import ServerError
 from tasks import dvc
 from tasks.dvc import StageFailed, StageRun, log_path
 from tasks.params import ParamsError
@@ -43,7 +44,7 @@ def run(flow: Callable[[list[str]], list[StageRun]], changes: list[str], wait_s:
             print(f"\n{report.summary(runs)}")
     except StageFailed as error:
         sys.exit(f"\ntraining failed. {error.reason}\n{_way_back(error.stage)}")
-    except (ParamsError, StageError, ProjectLocked) as error:
+    except (ParamsError, StageError, ProjectLocked, ServerError) as error:
         sys.exit(f"\ntraining failed. {error}")
     except RuntimeError as error:
         if "Failed to reach API" not in str(error):

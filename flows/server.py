@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT
 
 LOG = Path(".cache/logs/server.log")
 STARTS_WITHIN_S = 120
@@ -36,6 +36,7 @@ def at_hand() -> Iterator[str]:
     if healthy(url):
         yield url
         return
+    make_home()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log:
         command = [sys.executable, "-m", "prefect", "server", "start"]
@@ -57,6 +58,21 @@ def at_hand() -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def make_home() -> None:
+    """Make the folder of Prefect's database, without which a server would try for minutes to start.
+
+    Raises:
+        ServerError: it is not there, and cannot be made.
+    """
+    home = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"PREFECT_HOME={home} cannot be made ({error.strerror}): name a folder that can be written to"
+        ) from None
 
 
 def healthy(url: str) -> bool:

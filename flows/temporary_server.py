@@ -9,6 +9,8 @@ from typing import Any
 import psutil
 from prefect.server.api.server import SubprocessASGIServer
 
+from flows.server import make_home
+
 RECORD = Path(".cache/temporary-server.json")
 
 
@@ -29,6 +31,7 @@ class TemporaryServer(SubprocessASGIServer):
 
 def start() -> None:
     """Start it, after ending the one that a run which was killed has left behind; call it with the project's lock."""
+    make_home()
     end_leftover()
     TemporaryServer().start()
 

@@ -113,7 +113,8 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert schedule.returncode == 143
     assert rest.splitlines()[-1] == "schedule: ended; its runs, too"
     assert "Traceback" not in rest
-    assert not [process for process in processes if process.is_running()]
+    # Where nobody reaps orphans one that has ended is a zombie.
+    assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     log = (project / ".cache/logs/server.log").read_text()
     assert "Check out the dashboard" in log
     assert not re.search("error|exception|traceback", log, re.IGNORECASE)
@@ -133,6 +134,17 @@ def test_a_configured_server_that_does_not_answer(project: Path, command: Comman
     assert answer.stdout == (
         f"schedule: PREFECT_API_URL={url} does not answer: start that server, or unset PREFECT_API_URL\n"
     )
+
+
+@pytest.mark.parametrize("module", ["flows.training", "flows.retraining"])
+def test_a_home_of_prefects_that_cannot_be_made(project: Path, command: Command, module: str) -> None:
+    (project / "file").touch()
+    home = str(project / "file" / "home")
+    words = ("--interval", "15") if module == "flows.retraining" else ()
+    answer = command("python", "-m", module, *words, cwd=project, check=False, PREFECT_HOME=home)
+    assert answer.returncode == 1
+    assert f"PREFECT_HOME={home} cannot be made (Not a directory): name a folder that can" in answer.stdout
+    assert "Traceback" not in answer.stdout
 
 
 def test_a_port_that_something_else_uses(project: Path, command: Command) -> None:
