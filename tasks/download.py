@@ -9,6 +9,7 @@ import gzip
 import os
 import shutil
 import sys
+import tarfile
 import threading
 import time
 from importlib.util import find_spec
@@ -77,19 +78,42 @@ def fetch(name: str) -> list[Path]:
 
 
 def unpack(archives: list[Path], folder: Path) -> None:
-    """Copy each gzip file of `archives` into `folder` and unpack it there."""
-    folder.mkdir(parents=True)
+    """Copy each archive to where torchvision keeps it, and unpack it there.
+
+    A .gz file holds one file of `folder`; a .tar.gz file holds `folder` itself.
+    """
     for archive in archives:
-        shutil.copyfile(archive, folder / archive.name)
-        with gzip.open(archive) as packed, (folder / archive.stem).open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked, 1 << 20)
+        copy = _kept(archive.name, folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(archive, copy)
+        if copy.parent == folder:
+            with gzip.open(archive) as packed, copy.with_suffix("").open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+        else:
+            _unpack_tar(archive, copy.parent)
+
+
+def _kept(archive: str, folder: Path) -> Path:
+    return (folder.parent if archive.endswith(".tar.gz") else folder) / archive
+
+
+def _unpack_tar(archive: Path, place: Path) -> None:
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            if contents := packed.extractfile(member):  # None: no regular file
+                target = place / member.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with contents, target.open("wb") as unpacked:
+                    shutil.copyfileobj(contents, unpacked, 1 << 20)
 
 
 def answers(name: str) -> bool:
     """Tell within about ten seconds whether dataset `name` is at hand or one of its sources answers."""
     dataset, found = DATASETS[name], threading.Event()
-    at_hand = (CACHE / name, Path("data/raw") / dataset.folder)
-    if any(all((folder / archive.name).is_file() for archive in dataset.archives) for folder in at_hand):
+    names = [archive.name for archive in dataset.archives]
+    cached = [CACHE / name / archive for archive in names]
+    kept = [_kept(archive, Path("data/raw") / dataset.folder) for archive in names]
+    if any(all(path.is_file() for path in paths) for paths in (cached, kept)):
         return True
 
     def ask(place: Path | str) -> None:

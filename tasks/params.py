@@ -30,7 +30,7 @@ def _provider(name: str) -> str:
     return name
 
 
-DatasetName = Literal["fashion_mnist", "digits"]
+DatasetName = Literal["fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "digits"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
@@ -57,7 +57,7 @@ class Train(Section):
     epochs: Epochs
     batch_size: BatchSize
     learning_rate: LearningRate
-    normalize: bool
+    normalize: Literal["none", "half", "fitted"]
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
 

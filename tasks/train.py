@@ -39,7 +39,7 @@ def main() -> None:
         device = set_up(p.threads, p.seed)
         print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         card = Card.read()
-        mean, std = (card.mean, card.std) if p.normalize else ([0.0] * len(card.mean), [1.0] * len(card.std))
+        mean, std = normalization(card, p.normalize)
         classifier = build(NETWORK, card.image_shape, card.class_names, mean, std).to(device)
         print(classifier.network)
         print(f"{sum(parameter.numel() for parameter in classifier.parameters()):,} parameters", flush=True)
@@ -67,6 +67,16 @@ def main() -> None:
         write_json(running.path(JSON), asdict(description))
     Checkpoint.clear()
     print(f"Saved PyTorch model state to {PTH}")
+
+
+def normalization(card: Card, normalize: str) -> tuple[list[float], list[float]]:
+    """Return what is subtracted from pixels in [0, 1] and what they are divided by then, per channel."""
+    channels = len(card.mean)
+    return {
+        "none": ([0.0] * channels, [1.0] * channels),
+        "half": ([0.5] * channels, [0.5] * channels),
+        "fitted": (card.mean, card.std),
+    }[normalize]
 
 
 class LearningCurve:

@@ -6,42 +6,19 @@ Run:    python -m tasks.transform
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import params
-from tasks.datasets import DATASETS
+from tasks import params, raw
 from tasks.prepared import Card, Images, Labels, SplitName
+from tasks.raw import Raw, Source
 from tasks.stage import StageError, run, stage
 
-RAW = Path("data/raw")
-CHUNK_BYTES = 1 << 22  # of images held at a time
-
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Labelled images as their publisher ships them."""
-
-    labels: Labels  # int64 [N]
-    image_shape: tuple[int, int, int]  # [H, W, C]
-    chunks: Callable[[], Iterator[Images]]  # all images in order, uint8 [n, H, W, C] at a time
-    files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A raw dataset; `test` is None where the publisher ships no test images."""
-
-    training: Source
-    test: Source | None
 
 
 def main() -> None:
@@ -67,46 +44,45 @@ def prepare(name: str, p: params.Transform, folder: Path) -> Card:
     Raises:
         StageError: a raw file is not what it should be, a label has no class, or a split would be empty.
     """
-    class_names = list(DATASETS[name].class_names)
-    raw = READERS[name](RAW / DATASETS[name].folder)
-    if raw.test and raw.test.image_shape != raw.training.image_shape:
-        raise StageError(f"test images are {raw.test.image_shape}, training images {raw.training.image_shape}")
-    splits = assign(raw, p)
-    moments = Moments(channels=raw.training.image_shape[2])
-    for source in filter(None, (raw.training, raw.test)):
-        _check(source, class_names)
+    dataset = raw.read(name)
+    if dataset.test and dataset.test.image_shape != dataset.training.image_shape:
+        raise StageError(f"test images are {dataset.test.image_shape}, training images {dataset.training.image_shape}")
+    splits = assign(dataset, p)
+    moments = Moments(channels=dataset.training.image_shape[2])
+    for source in filter(None, (dataset.training, dataset.test)):
+        _check(source, dataset.class_names)
         masks = {split: mask for split, (owner, mask) in splits.items() if owner is source}
         write_splits(source, masks, folder, moments)
     return Card(
         name=name,
-        class_names=class_names,
-        image_shape=list(raw.training.image_shape),
+        class_names=dataset.class_names,
+        image_shape=list(dataset.training.image_shape),
         mean=moments.mean(),
         std=moments.std(),
         sizes={split: int(mask.sum()) for split, (_, mask) in splits.items()},
         sources={
-            str(file.relative_to(RAW)): _digest(file)
-            for source in filter(None, (raw.training, raw.test))
+            str(file.relative_to(raw.FOLDER)): _digest(file)
+            for source in filter(None, (dataset.training, dataset.test))
             for file in source.files
         },
     )
 
 
-def assign(raw: Raw, p: params.Transform) -> dict[SplitName, tuple[Source, Mask]]:
+def assign(dataset: Raw, p: params.Transform) -> dict[SplitName, tuple[Source, Mask]]:
     """Say for each split which source its images come from and, `bool [N]`, which of them.
 
     Raises:
         StageError: a split would be empty.
     """
-    labels = raw.training.labels
-    test = np.zeros(len(labels), bool) if raw.test else hold_out(labels, p.test_fraction, p.seed)
+    labels = dataset.training.labels
+    test = np.zeros(len(labels), bool) if dataset.test else hold_out(labels, p.test_fraction, p.seed)
     rest = np.flatnonzero(~test)
     validation = np.zeros(len(labels), bool)
     validation[rest] = hold_out(labels[rest], p.validation_fraction, p.seed)
     splits: dict[SplitName, tuple[Source, Mask]] = {
-        "train": (raw.training, ~(test | validation)),
-        "validation": (raw.training, validation),
-        "test": (raw.test, np.ones(len(raw.test.labels), bool)) if raw.test else (raw.training, test),
+        "train": (dataset.training, ~(test | validation)),
+        "validation": (dataset.training, validation),
+        "test": (dataset.test, np.ones(len(dataset.test.labels), bool)) if dataset.test else (dataset.training, test),
     }
     for name, (_, mask) in splits.items():
         if not mask.any():
@@ -171,54 +147,6 @@ def write_splits(source: Source, masks: dict[SplitName, Mask], folder: Path, mom
                 if split == "train":
                     moments.add(chosen)
             start += len(images)
-
-
-def read_fashion_mnist(folder: Path) -> Raw:
-    return Raw(
-        training=_idx_source(folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte"),
-        test=_idx_source(folder / "t10k-images-idx3-ubyte", folder / "t10k-labels-idx1-ubyte"),
-    )
-
-
-def read_digits(folder: Path) -> Raw:
-    """Read scikit-learn's digits: rows of 64 pixels from 0 to 16 and a label, stored as round(value * 255 / 16)."""
-    file = folder / "digits.csv"
-    rows = np.loadtxt(file, delimiter=",")
-    images = np.round(rows[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
-    return Raw(Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: iter([images]), (file,)), test=None)
-
-
-READERS: dict[str, Callable[[Path], Raw]] = {"fashion_mnist": read_fashion_mnist, "digits": read_digits}
-
-
-def _idx_source(images: Path, labels: Path) -> Source:
-    count, height, width = _idx_shape(images, 3)
-    (labelled,) = _idx_shape(labels, 1)
-    if labelled != count:
-        raise StageError(f"{images} holds {count} images, but {labels} {labelled} labels")
-
-    def chunks() -> Iterator[Images]:
-        with images.open("rb") as file:
-            file.seek(16)
-            while chunk := file.read(max(1, CHUNK_BYTES // (height * width)) * height * width):
-                yield np.frombuffer(chunk, np.uint8).reshape(-1, height, width, 1)
-
-    values = np.fromfile(labels, np.uint8, offset=8).astype(np.int64)
-    return Source(values, (height, width, 1), chunks, (images, labels))
-
-
-def _idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
-    """Read the header of an IDX file of unsigned bytes (format: end of http://yann.lecun.com/exdb/mnist)."""
-    with path.open("rb") as file:
-        header = file.read(4 + 4 * dimensions)
-    shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist()) if len(header) == 4 + 4 * dimensions else ()
-    size = path.stat().st_size
-    if header[:4] != bytes((0, 0, 8, dimensions)) or size != len(header) + prod(shape):
-        raise StageError(
-            f"{path} ({size} bytes, header {header[:4].hex()}) is not an IDX file of unsigned bytes in {dimensions} "
-            "dimensions; fetch it again: dvc repro --force --single-item download"
-        )
-    return shape
 
 
 def _check(source: Source, class_names: list[str]) -> None:

@@ -2,12 +2,17 @@
 
 import gzip
 import hashlib
+import io
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +31,7 @@ CHEAPEST = {
         "epochs": 2,
         "batch_size": 4,
         "learning_rate": 0.01,
-        "normalize": False,
+        "normalize": "none",
         "seed": 0,
         "threads": 1,
     },
@@ -90,7 +95,36 @@ def archives(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 def with_archives(row: Dataset, files: dict[str, bytes]) -> Dataset:
     listed = tuple(Archive(name, len(data), hashlib.md5(data).hexdigest()) for name, data in files.items())
-    return Dataset(archives=listed, folder=row.folder, class_names=row.class_names)
+    return replace(row, archives=listed, mirrors=())
+
+
+def made_cifar(name: str, images: int) -> dict[str, bytes]:
+    """Make the archive of a CIFAR with `images` in each batch, pickled as Python 2 did, and its class names."""
+    if name == "cifar10":
+        folder, labels, meta = "cifar-10-batches-py", "labels", ("batches.meta", "label_names")
+        names, batches = [f"class {k}" for k in range(10)], [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+    else:
+        folder, labels, meta = "cifar-100-python", "fine_labels", ("meta", "fine_label_names")
+        names, batches = [f"class {k}" for k in range(100)], ["train", "test"]
+    files: dict[str, Any] = {meta[0]: {meta[1]: names}}
+    for seed, batch in enumerate(batches):
+        rows = np.random.default_rng(seed).integers(0, 256, (images, 3072), np.uint8)
+        files[batch] = {"data": rows, labels: [k % 2 for k in range(images)]}
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for file, contents in files.items():
+            data = pickle.dumps(contents, protocol=2)
+            member = tarfile.TarInfo(f"{folder}/{file}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return {f"{folder.removesuffix('-batches-py').removesuffix('-python')}-python.tar.gz": buffer.getvalue()}
+
+
+def made(name: str, images: int = 8) -> dict[str, bytes]:
+    """Make the archives of dataset `name` in its publisher's format, with `images` in each file."""
+    if datasets.DATASETS[name].format == "idx":
+        return made_archives(images, images)
+    return made_cifar(name, images)
 
 
 @pytest.fixture

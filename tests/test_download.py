@@ -2,18 +2,21 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torchvision
 
 from tasks import datasets, download
-from tests.conftest import ROOT, write_params
+from tests.conftest import ROOT, made, with_archives, write_params
 from tests.mirror import Mirror, serve
 
 RAW = Path("data/raw/FashionMNIST/raw")
@@ -48,11 +51,55 @@ def refusal() -> str:
     return stopped.value.code
 
 
-def test_the_table_is_torchvisions() -> None:
-    theirs, ours = torchvision.datasets.FashionMNIST, datasets.DATASETS["fashion_mnist"]
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("fashion_mnist", torchvision.datasets.FashionMNIST),
+        ("mnist", torchvision.datasets.MNIST),
+        ("kmnist", torchvision.datasets.KMNIST),
+    ],
+)
+def test_the_table_of_idx_files_is_torchvisions(name: str, theirs: Any) -> None:
+    ours = datasets.DATASETS[name]
     assert [(archive.name, archive.md5) for archive in ours.archives] == theirs.resources
     assert list(ours.mirrors) == theirs.mirrors
     assert list(ours.class_names) == theirs.classes
+    assert ours.folder == f"{theirs.__name__}/raw"
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("cifar10", torchvision.datasets.CIFAR10), ("cifar100", torchvision.datasets.CIFAR100)]
+)
+def test_the_table_of_cifar_is_torchvisions(name: str, theirs: Any) -> None:
+    ours = datasets.DATASETS[name]
+    assert [(archive.name, archive.md5) for archive in ours.archives] == [(theirs.filename, theirs.tgz_md5)]
+    assert ours.mirrors[0] + theirs.filename == theirs.url
+    assert ours.folder == theirs.base_folder
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_a_tar_file_is_unpacked_where_torchvision_keeps_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(download={"dataset": name})
+    files = made(name)
+    monkeypatch.setitem(datasets.DATASETS, name, with_archives(datasets.DATASETS[name], files))
+    assert not download.answers(name)
+    with serve(files) as server:
+        monkeypatch.setenv("DATA_MIRROR", server.url("ok"))
+        download.main()
+    ((archive, contents),) = files.items()
+    assert (Path("data/raw") / archive).read_bytes() == contents
+    with tarfile.open(Path("data/raw") / archive) as packed:
+        packed.extractall("theirs", filter="data")
+    folder = datasets.DATASETS[name].folder
+    ours, theirs = (
+        {path.name: path.read_bytes() for path in (root / folder).iterdir()}
+        for root in (Path("data/raw"), Path("theirs"))
+    )
+    assert ours == theirs
+    assert ours
+    monkeypatch.delenv("DATA_MIRROR")
+    shutil.rmtree(download.CACHE)
+    assert download.answers(name), "it is in data/raw"
 
 
 def test_a_mirror_folder_is_enough(

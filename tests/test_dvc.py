@@ -122,7 +122,7 @@ def read_by_stage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str
     found: dict[str, set[str]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("stages"))
-        whole = write_params(download={"dataset": "digits"}, train={"normalize": True})
+        whole = write_params(download={"dataset": "digits"}, train={"normalize": "fitted"})
         for stage in STAGES:
             read: set[str] = set()
             patch.setattr(params, "load", lambda read=read: Recorder(whole, "", read))

@@ -13,7 +13,7 @@ from tests.conftest import ROOT, write_params
 def test_shipped_defaults_are_the_quickstarts() -> None:
     p = params.load(ROOT / "params.yaml")
     assert (p.download.dataset, p.transform.validation_fraction) == ("fashion_mnist", 0.1)
-    assert (p.train.epochs, p.train.batch_size, p.train.learning_rate, p.train.normalize) == (5, 64, 1e-3, False)
+    assert (p.train.epochs, p.train.batch_size, p.train.learning_rate, p.train.normalize) == (5, 64, 1e-3, "none")
     assert p.export.batch_sizes == (1, 2, 7, 64, 1024)
 
 
@@ -22,7 +22,7 @@ def test_every_dataset_in_the_table_may_be_named_and_no_other() -> None:
 
 
 BAD = [
-    ("download", "dataset", "mnits", "'fashion_mnist' or 'digits'"),
+    ("download", "dataset", "mnits", "'fashion_mnist', 'mnist', "),
     ("transform", "validation_fraction", 0, "greater than 0"),
     ("transform", "validation_fraction", 1.0, "less than 1"),
     ("transform", "test_fraction", "0.2", "valid number"),
@@ -34,7 +34,7 @@ BAD = [
     ("train", "learning_rate", 0, "greater than 0"),
     ("train", "learning_rate", float("nan"), "finite number"),
     ("train", "learning_rate", "fast", "valid number"),
-    ("train", "normalize", 1, "valid boolean"),
+    ("train", "normalize", True, "'none', 'half' or 'fitted'"),
     ("train", "threads", 0, "greater than or equal to 1"),
     ("evaluate", "pictures", 101, "less than or equal to 100"),
     ("export", "provider", "gpu", "auto or a name of ONNX Runtime's"),

@@ -38,9 +38,9 @@ def in_workspace(workspace: Path) -> None:
     pass
 
 
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("normalize", ["none", "half", "fitted"])
 def test_from_file_to_label_it_predicts_what_the_pth_model_predicts(
-    prepared: Path, normalize: bool, capsys: pytest.CaptureFixture[str]
+    prepared: Path, normalize: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_params(train={"normalize": normalize})
     for stage in (train, evaluate, export):

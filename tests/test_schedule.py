@@ -14,6 +14,7 @@ import requests
 
 from flows import overrides, project_lock
 from flows.run import changes
+from tasks.datasets import DATASETS
 from tests.conftest import Command, copy_project
 
 WAITS_S = 120
@@ -97,7 +98,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     (deployment,) = ask("deployments/filter").json()
     form = deployment["parameter_openapi_schema"]["properties"]
     assert {name: field["anyOf"][0] for name, field in form.items()} == {
-        "dataset": {"type": "string", "enum": ["fashion_mnist", "digits"]},
+        "dataset": {"type": "string", "enum": list(DATASETS)},
         "epochs": {"type": "integer", "minimum": 1, "maximum": 10_000},
         "batch_size": {"type": "integer", "minimum": 1, "maximum": 65_536},
         "learning_rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 10},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torchvision.transforms import ToTensor
+from torchvision.transforms import Normalize, ToTensor
 
 from tasks import classifier, params, train
 from tasks.batches import BatchIndices, batches, predict
@@ -120,7 +120,7 @@ def test_model_json_says_what_rebuilds_the_network_and_what_it_was_trained_on(tr
 
 
 def test_normalize_uses_the_training_images_statistics(prepared: Path) -> None:
-    write_params(train={"normalize": True})
+    write_params(train={"normalize": "fitted"})
     train.main()
     card = Card.read()
     model, description = classifier.load()
@@ -130,6 +130,16 @@ def test_normalize_uses_the_training_images_statistics(prepared: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(model(images), model.network(x))
     assert abs(x.mean()) < 1e-6
+
+
+def test_half_is_the_tutorials_normalize(prepared: Path) -> None:
+    write_params(train={"normalize": "half"})
+    train.main()
+    model, _ = classifier.load()
+    images = torch.from_numpy(Split.read("train").images)
+    x = torch.stack([Normalize(0.5, 0.5)(ToTensor()(image.numpy())) for image in images])
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), model.network(x))
 
 
 def test_off_a_terminal_it_prints_the_quickstarts_lines(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:

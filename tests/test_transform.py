@@ -1,6 +1,7 @@
 """transform: the prepared arrays against other people's readers, the splits, and broken raw files."""
 
 import json
+import pickle
 import tracemalloc
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 import torchvision
 from sklearn.datasets import load_digits
 
-from tasks import download, params, transform
+from tasks import datasets, download, transform
+from tasks import raw as raw_files
 from tasks.prepared import Card, Split, SplitName
-from tests.conftest import idx, made_images, write_params
+from tests.conftest import idx, made, made_images, with_archives, write_params
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -93,7 +95,7 @@ def test_the_held_out_images_are_stratified_and_depend_on_the_seed() -> None:
 
 
 def test_memory_does_not_grow_with_the_dataset(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transform, "CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(raw_files, "CHUNK_BYTES", 1 << 20)
 
     def peak(count: int) -> int:
         images, labels = made_images(count)
@@ -157,4 +159,70 @@ def test_missing_raw_data_says_what_to_run(workspace: Path) -> None:
 
 
 def test_every_dataset_has_a_reader() -> None:
-    assert set(transform.READERS) == set(params.Download.model_fields["dataset"].annotation.__args__)  # type: ignore[union-attr]
+    assert {dataset.format for dataset in datasets.DATASETS.values()} == set(raw_files.READERS)
+
+
+@pytest.fixture
+def cifar(request: pytest.FixtureRequest, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """data/raw with a made CIFAR, which is torchvision's, too."""
+    name = str(request.param)
+    write_params(download={"dataset": name}, transform={"validation_fraction": 0.25})
+    files = made(name)
+    monkeypatch.setitem(datasets.DATASETS, name, with_archives(datasets.DATASETS[name], files))
+    for archive, contents in files.items():
+        (workspace / name).mkdir()
+        (workspace / name / archive).write_bytes(contents)
+    monkeypatch.setenv("DATA_MIRROR", str(workspace))
+    download.main()
+    theirs = getattr(torchvision.datasets, name.upper())
+    for listed in ("train_list", "test_list"):
+        monkeypatch.setattr(theirs, listed, [[file, None] for file, _ in getattr(theirs, listed)])
+    monkeypatch.setattr(theirs, "meta", theirs.meta | {"md5": None})
+    return name
+
+
+@pytest.mark.parametrize("cifar", ["cifar10", "cifar100"], indirect=True)
+def test_cifar_is_what_torchvision_reads(cifar: str) -> None:
+    transform.main()
+    theirs = getattr(torchvision.datasets, cifar.upper())
+    test = theirs("data/raw", train=False)
+    ours = Split.read("test")
+    assert np.array_equal(ours.images, test.data)
+    assert ours.labels.tolist() == test.targets
+    train = theirs("data/raw", train=True)
+    splits = [Split.read(name) for name in SPLITS[:2]]
+    found = [(image.tobytes(), int(label)) for s in splits for image, label in zip(s.images, s.labels, strict=True)]
+    assert sorted(found) == sorted((image.tobytes(), k) for image, k in zip(train.data, train.targets, strict=True))
+    card = Card.read()
+    assert (card.class_names, card.image_shape) == (train.classes, [32, 32, 3])
+    pixels = splits[0].images / 255
+    assert card.mean == pytest.approx(pixels.mean((0, 1, 2)).tolist(), rel=1e-12)
+    assert card.std == pytest.approx(pixels.std((0, 1, 2)).tolist(), rel=1e-12)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("evil"),))
+
+
+@pytest.mark.parametrize("cifar", ["cifar10"], indirect=True)
+@pytest.mark.parametrize(
+    ("file", "contents", "reason"),
+    [
+        ("data_batch_3", pickle.dumps(Evil()), "is not a pickle of CIFAR's"),
+        ("data_batch_3", b"", "is not a pickle of CIFAR's"),
+        ("data_batch_3", b"\x80\x02}q\x00", "is not a pickle of CIFAR's"),
+        ("test_batch", pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}), "is not a batch of CIFAR"),
+        ("test_batch", pickle.dumps({"data": np.zeros((1, 3071), np.uint8), "labels": [0]}), "is not a batch of CIFAR"),
+        ("test_batch", pickle.dumps({"data": [0], "labels": [0]}), "is not a batch of CIFAR"),
+        ("test_batch", pickle.dumps([1]), "is not a batch of CIFAR"),
+        ("batches.meta", pickle.dumps({}), "has no label_names"),
+    ],
+)
+def test_a_file_that_is_not_cifars_is_named_and_runs_no_code(
+    cifar: str, file: str, contents: bytes, reason: str
+) -> None:
+    path = Path("data/raw/cifar-10-batches-py") / file
+    path.write_bytes(contents)
+    assert f"{path} {reason}" in refusal()
+    assert not Path("evil").exists()
