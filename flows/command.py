@@ -1,20 +1,24 @@
 """The training flow as a command: its lock, its server, its end."""
 
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
 from prefect.settings import PREFECT_API_URL
 
-from flows import overrides, project_lock, report
+from flows import last_good, leftover, overrides, project_lock, report
 from flows.project_lock import ProjectLocked
 from flows.server import ServerError
 from tasks import dvc
-from tasks.dvc import StageFailed, StageRun, log_path
+from tasks.dvc import StageFailed, StageRun
 from tasks.params import ParamsError
 from tasks.stage import StageError
+
+REPORTS_WITHIN_S = 15  # to Prefect that it was stopped, and DVC and its stage have ended
 
 
 class Terminated(BaseException):
@@ -35,6 +39,7 @@ def run(flow: Callable[[list[str]], list[StageRun]], changes: list[str], wait_s:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with project_lock.hold(wait_s):
+            leftover.end(leftover.TEMPORARY)
             overrides.check(changes)
             if not PREFECT_API_URL.value():
                 from flows import temporary_server  # slow to import, and needed only here
@@ -43,7 +48,7 @@ def run(flow: Callable[[list[str]], list[StageRun]], changes: list[str], wait_s:
             runs = flow(changes)
             print(f"\n{report.summary(runs)}")
     except StageFailed as error:
-        sys.exit(f"\ntraining failed. {error.reason}\n{_way_back(error.stage)}")
+        sys.exit(f"\ntraining failed. {error.reason}\n{last_good.way_back(error.stage)}")
     except (ParamsError, StageError, ProjectLocked, ServerError) as error:
         sys.exit(f"\ntraining failed. {error}")
     except RuntimeError as error:
@@ -54,14 +59,26 @@ def run(flow: Callable[[list[str]], list[StageRun]], changes: list[str], wait_s:
         number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)  # the temporary server is about to be ended
-        where = f"in the stage {dvc.asked_for}" if dvc.asked_for else "before the first stage"
-        print(f"\ntraining was stopped by {number.name} {where}; the same command goes on there", file=sys.stderr)
+        _say_stopped(number)
         sys.exit(128 + number)
 
 
 def _terminate(*_: object) -> NoReturn:
+    # Who stops everything at once, as systemd does, stops the server, too, and Prefect goes on trying to reach it.
+    timer = threading.Timer(REPORTS_WITHIN_S, _leave)
+    timer.daemon = True
+    timer.start()
     raise Terminated
 
 
-def _way_back(stage: str) -> str:
-    return f"log: {log_path(stage)}\nback to the last commit: git restore params.yaml dvc.lock reports && dvc checkout"
+def _leave() -> NoReturn:
+    leftover.end(leftover.TEMPORARY)
+    _say_stopped(signal.SIGTERM)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _say_stopped(number: signal.Signals) -> None:
+    where = f"in the stage {dvc.asked_for}" if dvc.asked_for else "before the first stage"
+    print(
+        f"\ntraining was stopped by {number.name} {where}; the same command goes on there", file=sys.stderr, flush=True
+    )

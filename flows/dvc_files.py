@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -33,11 +34,20 @@ def _holds(path: Path, whole: Callable[[str], bool]) -> bool:
 
 
 def _is_lock(text: str) -> bool:
+    """Tell whether DVC would take `text`, so far as a cut at any byte may have changed that."""
+    if "<<<<<<<" in text:  # a merge that the user has to finish
+        return True
     try:
         document = YAML(typ="safe", pure=True).load(text)
-    except YAMLError:
+        return text.endswith("\n") and "schema" in document and all(map(_is_stage, document["stages"].values()))
+    except (YAMLError, TypeError, AttributeError, KeyError):
         return False
-    return isinstance(document, dict) and "schema" in document
+
+
+def _is_stage(stage: dict[str, Any]) -> bool:
+    lists = (stage.get("deps", []), stage.get("outs", []))
+    dicts = stage.get("params", {}).values()
+    return "cmd" in stage and all(isinstance(part, list) for part in lists) and all(isinstance(d, dict) for d in dicts)
 
 
 def _is_json(text: str) -> bool:

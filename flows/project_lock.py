@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import IO
 
 PATH = Path(".cache/run.lock")
+SCHEDULE = Path(".cache/schedule.lock")  # held for as long as there is a schedule
 LOOK_AGAIN_S = 0.5
 
-_held = False
+_held: set[Path] = set()
 
 
 class ProjectLocked(Exception):
@@ -28,33 +29,33 @@ class ProjectLocked(Exception):
 
 
 @contextmanager
-def hold(wait_s: float = 0) -> Iterator[None]:
+def hold(wait_s: float = 0, path: Path = PATH) -> Iterator[None]:
     """Hold the project's lock, which params.yaml and everything that a run writes are under.
 
     A process that holds it already may take it again.
 
     Args:
         wait_s: how long to wait for a run that holds it.
+        path: of the lock.
 
     Raises:
         ProjectLocked: another process held it all that time.
     """
-    global _held
-    if _held:
+    if path in _held:
         yield
         return
-    PATH.parent.mkdir(exist_ok=True)
-    with PATH.open("a+", encoding="utf-8") as file:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
         _acquire(file, wait_s)
         file.truncate(0)
         holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         file.write(json.dumps(holder))
         file.flush()
-        _held = True
+        _held.add(path)
         try:
             yield
         finally:
-            _held = False
+            _held.remove(path)
             file.truncate(0)
 
 

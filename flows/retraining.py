@@ -6,6 +6,7 @@ Run:    python -m flows.retraining --cron "0 3 * * *"
 """
 
 import argparse
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -22,11 +24,13 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.states import Completed
 
-from flows import project_lock, server
+from flows import last_good, leftover, project_lock, server
 from flows.project_lock import ProjectLocked
 from flows.training import training
+from tasks.dvc import StageFailed
 from tasks.params import BatchSize, DatasetName, Epochs, LearningRate, Seed
 
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 ENDS_WITHIN_S = 30  # a run that is stopped has its stage to end, and the server to tell
 # Until it is imported, which takes seconds, SIGINT ends it without a traceback.
 SERVE = """
@@ -64,7 +68,11 @@ def retraining(
     given = {key: value for key, value in locals().items() if value is not None}
     try:
         with project_lock.hold():
+            leftover.end(leftover.TEMPORARY)
             runs = training.fn([f"{KEYS[key]}={value}" for key, value in given.items()])
+    except StageFailed as failed:
+        get_run_logger().error("%s\n%s", failed.reason, last_good.way_back(failed.stage))
+        raise
     except ProjectLocked as locked:
         name: str | None = "Skipped"
         message = f"Skipped: {locked.holder} is at work"
@@ -82,29 +90,35 @@ def main() -> None:
     when.add_argument("--cron", type=_cron, help='for example "0 3 * * *": every night at three, UTC')
     when.add_argument("--interval", type=_seconds, metavar="SECONDS")
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPED_BY:
         signal.signal(number, _stop)
     try:
-        with server.at_hand() as url, _serving(url, arguments.cron or "", arguments.interval or 0) as process:
+        with (
+            project_lock.hold(path=project_lock.SCHEDULE),
+            server.at_hand() as url,
+            _serving(url, arguments.cron or "", arguments.interval or 0) as process,
+        ):
             print(f"Retraining is scheduled; its runs are at {url.removesuffix('/api')}. Ctrl-C ends it.", flush=True)
             code = process.wait()
         sys.exit(f"schedule: Prefect stopped serving the flow, exit code {code}; the lines above say why")
     except server.ServerError as error:
         sys.exit(f"schedule: {error}")
+    except ProjectLocked as locked:
+        sys.exit(f"schedule: there is one already in this project: {locked.holder}")
     except Stopped as stopped:
         print("schedule: ended; its runs, too", file=sys.stderr)
         sys.exit(128 + stopped.number)
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM has arrived."""
+    """One of STOPPED_BY has arrived."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 def _stop(number: int, _: object) -> None:
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in STOPPED_BY:
         signal.signal(other, signal.SIG_IGN)  # once is enough
     raise Stopped(number)
 
@@ -144,7 +158,13 @@ def serve(cron: str, interval_s: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     schedule = {"cron": cron} if cron else {"interval": interval_s}
-    retraining.serve(name="retraining", print_starting_message=False, **schedule)
+    retraining.serve(name=_deployment(), print_starting_message=False, **schedule)
+
+
+def _deployment() -> str:
+    """Name the deployment after the checkout: several of them may be on one server."""
+    folder = Path.cwd()
+    return f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 
 def _end_with(parent: int) -> None:

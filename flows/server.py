@@ -11,6 +11,8 @@ from pathlib import Path
 import requests
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT
 
+from flows import leftover
+
 LOG = Path(".cache/logs/server.log")
 STARTS_WITHIN_S = 120
 ENDS_WITHIN_S = 10
@@ -34,7 +36,12 @@ def at_hand() -> Iterator[str]:
         return
     url = f"http://127.0.0.1:{PREFECT_SERVER_API_PORT.value()}/api"
     if healthy(url):
-        yield url
+        ours = leftover.find(leftover.SCHEDULE)  # of a schedule that was killed: it ends with this one
+        try:
+            yield url
+        finally:
+            if ours:
+                leftover.end(leftover.SCHEDULE)
         return
     make_home()
     LOG.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +55,7 @@ def at_hand() -> Iterator[str]:
             env={**os.environ, "PREFECT_CLI_WRAP_LINES": "false"},  # its last line may be the reason why it ended
             process_group=0,
         )
+    leftover.record(process, leftover.SCHEDULE)
     try:
         _wait_until_healthy(process, url)
         yield url

@@ -1,51 +1,36 @@
-"""The server that Prefect starts for a run where none is configured: deaf to Ctrl-C, and never left behind."""
+"""The server that Prefect starts for a run where none is configured, out of the way of signals that are for the run."""
 
-import json
-import signal
 import subprocess
-from pathlib import Path
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
-import psutil
-from prefect.server.api.server import SubprocessASGIServer
+from prefect.server.api import server
 
+from flows import leftover
 from flows.server import make_home
 
-RECORD = Path(".cache/temporary-server.json")
 
-
-class TemporaryServer(SubprocessASGIServer):
+class TemporaryServer(server.SubprocessASGIServer):
     """Prefect's own, and what Prefect takes for its own from then on: it keeps one instance."""
 
     def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
-        # A terminal interrupts it together with the flow, which would then wait for minutes to tell it how it ended.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # In a process group of its own: a signal to the run's, by a terminal or a supervisor, would end it together
+        # with the flow, which would then try for minutes to tell it how it ended. Prefect's method takes no such wish.
+        server.__dict__["subprocess"] = SimpleNamespace(Popen=partial(subprocess.Popen, process_group=0))
         try:
             process = super()._run_uvicorn_command()
-            RECORD.parent.mkdir(exist_ok=True)
-            RECORD.write_text(json.dumps({"pid": process.pid, "started": psutil.Process(process.pid).create_time()}))
-            return process
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            server.__dict__["subprocess"] = subprocess
+        leftover.record(process, leftover.TEMPORARY)
+        return process
 
 
 def start() -> None:
-    """Start it, after ending the one that a run which was killed has left behind; call it with the project's lock."""
+    """Start it; call it with the project's lock, and after `leftover.end`.
+
+    Raises:
+        ServerError: see `make_home`.
+    """
     make_home()
-    end_leftover()
     TemporaryServer().start()
-
-
-def end_leftover() -> None:
-    """End the server that was started last, if it still runs: the same pid and start time, not one that came after."""
-    try:
-        record = json.loads(RECORD.read_text())
-        server = psutil.Process(record["pid"])
-        if server.create_time() != record["started"]:
-            return
-        server.terminate()
-        _, running = psutil.wait_procs([server], timeout=5)
-        for process in running:
-            process.kill()
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-        return

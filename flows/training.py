@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
 
-from flows import dvc_files, overrides, report
+from flows import dvc_files, last_good, overrides, report
 from flows.command import run
 from tasks import params
 from tasks.dvc import StageFailed, StageRun
@@ -45,6 +45,7 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
         raise
     report.publish(runs)
     report.write_run(runs, started)
+    last_good.keep()
     return runs
 
 

@@ -21,7 +21,9 @@ if missing or not (3, 11) <= sys.version_info[:2] <= (3, 13):
 from tasks import inputs as inputs  # noqa: E402  # it notes what the code is that will be imported
 from tasks import lifeline  # noqa: E402
 
-if sys.argv[0] == "-m" and (_stage := next((word for word in sys.orig_argv if "tasks." in word), None)):
+# `python -m tasks.<stage>`: argv[0] is "-m" until the module that is to run has been found.
+_module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if sys.argv[0] == "-m" and "-m" in sys.orig_argv else ""
+if _module.startswith("tasks."):
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # it would look for them in every package that is installed
     gc.disable()  # a tenth of the time that its imports take; tasks.stage.run enables it
-    lifeline.attach(_stage.rpartition("tasks.")[2])
+    lifeline.attach(_module.removeprefix("tasks."))

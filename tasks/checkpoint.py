@@ -5,11 +5,13 @@ that only a run which would do the same from its start goes on from there.
 """
 
 import hashlib
+import io
 import pickle
 import platform
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,17 @@ class Checkpoint:
         """Save what `state` returns, unless the last time was just now."""
         if (started := time.monotonic()) < self._due:
             return
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(state(), buffer)
         partial = self.path.with_suffix(".partial")
-        torch.save(state(), partial)
-        partial.replace(self.path)
+        try:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(buffer.getvalue())
+            partial.replace(self.path)
+        except OSError as error:  # a full disk ends no training that would do without it
+            with suppress(OSError):
+                partial.unlink()
+            print(f"{self.path} not saved ({error.strerror}); training goes on", flush=True)
         seconds = time.monotonic() - started
         self._due = started + seconds + max(EVERY_S, seconds / MAX_SHARE)
 

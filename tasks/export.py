@@ -68,13 +68,13 @@ def main() -> None:
         reference = predict(model.to(device), test, everything.evaluate.batch_size, device).numpy()
         content = exported.SerializeToString(deterministic=True)
         verdict = parity.gate(content, reference, test, p.provider, p.tolerance, p.batch_sizes, torch.get_num_threads())
+        write_json(running.path(PARITY), asdict(verdict))
         if not verdict.passed:
-            write_json(Path(PARITY), asdict(verdict))
+            running.publish(PARITY)
             raise StageError(
                 f"parity failed: {verdict.reason}. {ONNX} was withheld, see {PARITY}; "
                 f"if there was a good one before, it is back with: dvc checkout {ONNX}"
             )
-        write_json(running.path(PARITY), asdict(verdict))
         running.path(ONNX).write_bytes(content)
     print(
         f"Parity passed on {verdict.provider}: {verdict.samples:,} images at batch sizes "

@@ -64,8 +64,21 @@ def _stdin_closed(timeout_s: float) -> bool:
 
 
 def _orphaned_before_start() -> bool:
-    """Tell whether DVC died even before `attach`: DVC and its stage are in one session, the adopting parent is not."""
-    return "DVC_STAGE" in os.environ and os.getsid(_parent) != os.getsid(0)
+    """Tell whether DVC died even before `attach`.
+
+    DVC and its stage are in one session, and so is not, as a rule, what adopts an orphan. In a container that may be
+    its first process, of the same session.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return False
+    return os.getsid(_parent) != os.getsid(0) or (_parent == 1 and b"dvc" not in _command_line(1))
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # not Linux
+        return b""
 
 
 def _end(stage: str, number: signal.Signals, why: str) -> NoReturn:

@@ -6,16 +6,18 @@ exits with 1, one that is a defect keeps its traceback; either publishes nothing
 """
 
 import errno
+import fcntl
 import gc
 import json
 import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 from tasks import lifeline
 from tasks.inputs import Inputs
@@ -23,10 +25,16 @@ from tasks.params import ParamsError
 
 Record = TypeVar("Record")
 SCHEMA_VERSION = 1  # of every JSON that a stage writes
+LOCKS = Path(".cache/locks")
+ENDS_WITHIN_S = 5  # a stage whose parent was killed
 
 
 class StageError(Exception):
     """A stage cannot do its work; the message names the value at fault and what would be right."""
+
+
+class InputsChanged(StageError):
+    """What a stage depends on is no longer what it was at its start."""
 
 
 class Stage:
@@ -42,19 +50,27 @@ class Stage:
         """Return where to write `output`: on the same file system, and under the same file name."""
         return Path(output).parent / self._partial / Path(output).name
 
-    def publish(self) -> None:
-        """Rename the outputs into their places, in their order.
+    def check(self) -> None:
+        """See that all inputs are what they were at the start.
 
         Raises:
-            StageError: an input has changed since the start.
+            InputsChanged: one is not.
+        """
+        if changed := self.inputs.changed():
+            raise InputsChanged(
+                f"{', '.join(changed)} changed while the stage ran; nothing was published, run it again"
+            )
+
+    def publish(self, *outputs: str) -> None:
+        """Rename the outputs, those given or all, into their places, in their order.
+
+        Raises:
+            InputsChanged: see `check`.
         """
         with lifeline.publishing:
-            if changed := self.inputs.changed():
-                raise StageError(
-                    f"{', '.join(changed)} changed while the stage ran; nothing was published, run it again"
-                )
+            self.check()
             if lifeline.holds():
-                for output in self.writes:
+                for output in outputs or self.writes:
                     _replace(self.path(output), Path(output))
                 return
         signal.pause()  # the end is near: nobody waits for these outputs, and the next run may be writing its own
@@ -73,20 +89,60 @@ def stage(
         writes: its outputs that appear only when they are whole, the JSON that describes the others last.
     """
     running = Stage(name, Inputs(reads, params), writes)
+    with _reasons(running, name), _alone(name):
+        try:
+            for folder in running.folders:
+                shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+                folder.mkdir(parents=True)
+            lifeline.partial_folders |= running.folders
+            yield running
+            running.publish()
+        finally:
+            for folder in running.folders:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _reasons(running: Stage, name: str) -> Iterator[None]:
+    """Turn an error that has a reason into one sentence; that an input changed meanwhile is the first of reasons."""
     try:
-        for folder in running.folders:
-            shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-            folder.mkdir(parents=True)
-        lifeline.partial_folders |= running.folders
-        yield running
-        running.publish()
-    except (StageError, ParamsError) as error:
-        sys.exit(f"{name}: {error}")
-    except OSError as error:
-        sys.exit(f"{name}: {_explain(error, name, writes)}")
-    finally:
-        for folder in running.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield
+    except (StageError, ParamsError, OSError) as error:
+        reason = _explain(error, name, running.writes) if isinstance(error, OSError) else str(error)
+        try:
+            running.check()
+        except InputsChanged as changed:
+            reason = str(changed) if isinstance(error, InputsChanged) else f"{changed}. It had failed: {reason}"
+        sys.exit(f"{name}: {reason}")
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold the stage's lock, so that no other process writes to the same folders.
+
+    Raises:
+        StageError: another process of this stage is at work; one whose parent was killed gets the time to end.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with (LOCKS / f"{name}.lock").open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + ENDS_WITHIN_S
+        while not _locked(file):
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise StageError(f"it runs already, as process {file.read() or 'unknown'}: wait until that has ended")
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -93,6 +93,15 @@ def test_one_that_cannot_be_read_is_said_and_left(
     assert f"{saved.path} cannot be read, so training begins anew" in capsys.readouterr().out
 
 
+def test_one_that_cannot_be_saved_ends_no_training(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FOLDER.parent.mkdir(exist_ok=True)
+    FOLDER.write_text("in the way")
+    weights, _ = finish(StopsAfter(-1))
+    assert weights
+    assert "not saved (File exists); training goes on" in capsys.readouterr().out
+    FOLDER.unlink()
+
+
 def test_saving_takes_a_bounded_share_of_the_time(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, saves = 0.0, []
     monkeypatch.setattr("tasks.checkpoint.time.monotonic", lambda: now)

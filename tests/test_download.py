@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -88,8 +87,8 @@ def test_a_tar_file_is_unpacked_where_torchvision_keeps_it(name: str, monkeypatc
         download.main()
     ((archive, contents),) = files.items()
     assert (Path("data/raw") / archive).read_bytes() == contents
-    with tarfile.open(Path("data/raw") / archive) as packed:
-        packed.extractall("theirs", filter="data")
+    Path("theirs").mkdir()
+    subprocess.run(("tar", "-xzf", Path("data/raw") / archive, "-C", "theirs"), check=True)
     folder = datasets.DATASETS[name].folder
     ours, theirs = (
         {path.name: path.read_bytes() for path in (root / folder).iterdir()}

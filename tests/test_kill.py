@@ -1,6 +1,7 @@
 """Runs that are stopped at many moments: nothing is left, and the next run gives what an undisturbed one gives."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,13 +16,14 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from flows import dvc_files, overrides, temporary_server
+from flows import dvc_files, leftover, overrides
 from flows.run import changes
 from tests.conftest import ROOT, Command, copy_project, edit
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 FLOW = ("python", "-m", "flows.training")
 ENDS_WITHIN_S = 2.0  # after whoever started it has ended
+STOPS_WITHIN_S = 30.0  # after a signal, its server included
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -62,7 +64,11 @@ def start(project: Path, environment: dict[str, str]) -> Iterator[Start]:
 
     def start(*words: str) -> subprocess.Popen[str]:
         pipe, merged = subprocess.PIPE, subprocess.STDOUT
-        started.append(subprocess.Popen(words, cwd=project, env=environment, stdout=pipe, stderr=merged, text=True))
+        started.append(
+            subprocess.Popen(
+                words, cwd=project, env=environment, stdout=pipe, stderr=merged, text=True, process_group=0
+            )
+        )
         return started[-1]
 
     yield start
@@ -151,26 +157,44 @@ def test_dvc_is_killed_at_many_moments_of_a_stage(
 
 
 @pytest.mark.parametrize(
-    ("number", "stage", "words"),
+    ("number", "stage", "words", "whole_group"),
     [
-        (signal.SIGINT, "transform", "Running stage 'transform'"),
-        (signal.SIGTERM, "train", "Epoch 20/60"),
+        (signal.SIGINT, "transform", "Running stage 'transform'", False),
+        (signal.SIGTERM, "train", "Epoch 20/60", False),
+        (signal.SIGTERM, "train", "Epoch 20/60", True),
     ],
 )
 def test_the_flow_is_stopped_and_says_where(
-    project: Path, undisturbed: Undisturbed, start: Start, number: signal.Signals, stage: str, words: str
+    project: Path,
+    undisturbed: Undisturbed,
+    start: Start,
+    number: signal.Signals,
+    stage: str,
+    words: str,
+    whole_group: bool,
 ) -> None:
     forget(project)
     flow = start(*FLOW)
     read_until(flow, words)
-    flow.send_signal(number)
-    printed, _ = flow.communicate()
+    (os.killpg if whole_group else os.kill)(flow.pid, number)
+    printed, _ = flow.communicate(timeout=STOPS_WITHIN_S)
     assert flow.returncode == 128 + number
     assert printed.splitlines()[-1] == (
         f"training was stopped by {number.name} in the stage {stage}; the same command goes on there"
     )
     assert "Traceback" not in printed
     assert not running(project)
+
+
+def test_ctrl_c_to_dvc_ends_the_stage_which_says_so(project: Path, undisturbed: Undisturbed, start: Start) -> None:
+    process = start("dvc", "repro", "--force", "--single-item", "train")
+    read_until(process, "Epoch 20/60")
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate(timeout=STOPS_WITHIN_S)
+    assert process.returncode == 255, "DVC's own: it takes the stage's end for a failure"
+    assert "train: stopped by SIGINT. Go on with `make run` or `dvc repro`" in printed
+    assert not running(project)
+    assert not outputs(project, "train")
 
 
 def test_the_flow_is_killed_and_the_next_one_ends_what_it_left(
@@ -180,7 +204,7 @@ def test_the_flow_is_killed_and_the_next_one_ends_what_it_left(
     flow = start(*FLOW)
     read_until(flow, "Epoch 30/60")
     flow.kill()
-    server = json.loads((project / temporary_server.RECORD).read_text())["pid"]
+    server = json.loads((project / leftover.TEMPORARY).read_text())["pid"]
     time.sleep(ENDS_WITHIN_S)
     assert [line.split()[0] for line in running(project)] == [str(server)]
     assert not outputs(project, "train")

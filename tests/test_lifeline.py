@@ -17,6 +17,8 @@ STAGE = """
 import sys
 sys.platform = sys.argv[1]
 from tasks import lifeline
+if sys.argv[2:] == ["by signal"]:
+    lifeline._watch = lambda _: None
 lifeline.attach("train")
 print("attached", flush=True)
 import time
@@ -44,11 +46,12 @@ def test_a_signal(number: signal.Signals) -> None:
     assert printed == f"\ntrain: stopped by {number.name}. Go on with `make run` or `dvc repro`\n"
 
 
-@pytest.mark.parametrize("platform", ["linux", "darwin"])
+@pytest.mark.parametrize("how", ["linux", "linux by signal", "darwin"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_death_of_its_parent(platform: str, number: signal.Signals) -> None:
+def test_the_death_of_its_parent(how: str, number: signal.Signals) -> None:
     # A parent that waits for it, as DVC does: a shell of which it is not the last command.
-    parent = start("sh", "-c", '"$0" -c "$1" "$2"; true', sys.executable, STAGE, platform)
+    words = how.split(" ", 1)
+    parent = start("sh", "-c", '"$0" -c "$@"; true', sys.executable, STAGE, *words)
     wait_for_attached(parent)
     (stage,) = psutil.Process(parent.pid).children()
     parent.send_signal(number)

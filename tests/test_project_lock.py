@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from ruamel.yaml import YAML
 
-from flows import dvc_files, project_lock, temporary_server
+from flows import dvc_files, leftover, project_lock
 from flows.project_lock import ProjectLocked, hold
 from tests.conftest import ROOT
 
@@ -89,6 +91,22 @@ def test_files_that_dvc_left_cut_off_are_removed(monkeypatch: pytest.MonkeyPatch
         assert not Path(".dvc/tmp/rwlock").exists()
 
 
+@pytest.mark.parametrize("first", range(7))
+def test_dvc_takes_what_is_left_of_a_lock_that_was_cut_off_anywhere(first: int) -> None:
+    text = (ROOT / "dvc.lock").read_text()
+    kept = 0
+    for end in [*range(first * 13 + 1, len(text), 91), *(m.end() for m in re.finditer("\n", text))][first::7]:
+        if dvc_files._is_lock(text[:end]):
+            kept += 1
+            COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text[:end]))
+    assert kept, "what DVC can use is used"
+
+
+def test_a_merge_that_is_not_finished_is_left_to_the_user() -> None:
+    Path("dvc.lock").write_text("<<<<<<< HEAD\nschema: '2.0'\n=======\n")
+    assert dvc_files.remove_damaged() == []
+
+
 def test_files_that_are_whole_stay() -> None:
     Path(".dvc/tmp").mkdir(parents=True)
     Path("dvc.lock").write_text((ROOT / "dvc.lock").read_text())
@@ -99,7 +117,7 @@ def test_files_that_are_whole_stay() -> None:
 
 def test_a_file_that_dvc_is_about_to_finish_stays() -> None:
     Path("dvc.lock").write_text("")
-    script = "import time; time.sleep(0.7); open('dvc.lock', 'w').write('schema: 2.0')"
+    script = "import time; time.sleep(0.7); open('dvc.lock', 'w').write('schema: 2.0\\nstages: {}\\n')"
     with subprocess.Popen((sys.executable, "-c", script)):
         assert dvc_files.remove_damaged() == []
 
@@ -107,15 +125,14 @@ def test_a_file_that_dvc_is_about_to_finish_stays() -> None:
 @pytest.mark.parametrize("same", [True, False], ids=["the one that was started", "another with its pid"])
 def test_a_server_that_was_left_is_ended_and_no_other(same: bool) -> None:
     with subprocess.Popen(("sleep", "60")) as process:
-        started = psutil.Process(process.pid).create_time()
-        temporary_server.RECORD.parent.mkdir()
-        temporary_server.RECORD.write_text(
-            json.dumps({"pid": process.pid, "started": started if same else started - 9})
-        )
-        temporary_server.end_leftover()
+        leftover.record(process, leftover.TEMPORARY)
+        if not same:
+            noted = json.loads(leftover.TEMPORARY.read_text())
+            leftover.TEMPORARY.write_text(json.dumps(noted | {"started": noted["started"] - 9}))
+        leftover.end(leftover.TEMPORARY)
         assert (process.poll() is not None) is same
         process.kill()
 
 
 def test_no_server_was_left() -> None:
-    temporary_server.end_leftover()
+    leftover.end(leftover.TEMPORARY)

@@ -1,6 +1,7 @@
 """Retraining on a schedule: a server and the flow on it, started and ended together."""
 
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -15,7 +16,7 @@ import requests
 from flows import overrides, project_lock
 from flows.run import changes
 from tasks.datasets import DATASETS
-from tests.conftest import Command, copy_project
+from tests.conftest import Command, copy_project, edit
 
 WAITS_S = 120
 RETRAINING = ("python", "-m", "flows.retraining")
@@ -74,7 +75,7 @@ def wait_for(process: subprocess.Popen[str], pattern: str) -> list[str]:
 
 
 def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
-    project: Path, port: int, schedule: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, port: int, schedule: subprocess.Popen[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One test, because each run has to come due: the schedule's first minute, its form, and its end."""
     monkeypatch.chdir(project)
@@ -96,6 +97,10 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert {run["state_type"] for run in runs} <= {"COMPLETED", "RUNNING", "PENDING"}
 
     (deployment,) = ask("deployments/filter").json()
+    assert re.fullmatch(rf"{project.name}-[0-9a-f]{{6}}", deployment["name"]), "one for each checkout"
+    second = command(*RETRAINING, "--interval", "15", cwd=project, check=False)
+    assert second.returncode == 1
+    assert f"schedule: there is one already in this project: the run with pid {schedule.pid} on " in second.stdout
     form = deployment["parameter_openapi_schema"]["properties"]
     assert {name: field["anyOf"][0] for name, field in form.items()} == {
         "dataset": {"type": "string", "enum": list(DATASETS)},
@@ -107,11 +112,17 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     refused = ask(f"deployments/{deployment['id']}/create_flow_run", parameters={"epochs": 0})
     assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
 
+    overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
+    edit(project / "tasks/export.py", "torch.softmax(logits, dim=1)", "torch.softmax(2 * logits, dim=1)")
+    printed = wait_for(schedule, r"Finished in state Failed\('Flow run encountered an exception: StageFailed: export:")
+    assert any(line.startswith("log: .cache/logs/export.log") for line in printed)
+    assert any(line.startswith("back to the last complete run: cp -R .cache/last-good/. . &&") for line in printed)
+
     processes = psutil.Process(schedule.pid).children(recursive=True)
     assert processes
-    schedule.terminate()
+    schedule.send_signal(signal.SIGHUP)
     rest, _ = schedule.communicate(timeout=60)
-    assert schedule.returncode == 143
+    assert schedule.returncode == 128 + signal.SIGHUP
     assert rest.splitlines()[-1] == "schedule: ended; its runs, too"
     assert "Traceback" not in rest
     # Where nobody reaps orphans one that has ended is a zombie.

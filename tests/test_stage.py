@@ -139,6 +139,58 @@ def in_small_disk(script: str, options: str) -> subprocess.CompletedProcess[str]
     )
 
 
+def test_an_input_that_changed_is_named_before_what_came_of_it() -> None:
+    Path("data").mkdir()
+    Path("data/a").write_text("1")
+
+    def main() -> None:
+        with stage("train", reads=["data/a"], writes=["models/a"]):
+            Path("data/a").write_text("23")
+            raise StageError("learning_rate is too high")
+
+    with pytest.raises(SystemExit, match=r"^train: data/a changed while .* It had failed: learning_rate is too high$"):
+        main()
+
+
+def test_a_second_process_of_a_stage_waits_for_one_that_ends_and_leaves_the_outputs_to_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.stage.ENDS_WITHIN_S", 2)
+    script = """
+import sys, time
+from tasks.stage import stage
+with stage("train", writes=["models/a"]) as running:
+    running.path("models/a").write_text("theirs")
+    print("at work", flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+    for seconds in (4, 1):
+        command = (sys.executable, "-c", script, str(seconds))
+        with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            if seconds > 2:
+                with pytest.raises(SystemExit, match=rf"^train: it runs already, as process {other.pid}: wait until"):
+                    write_ours()
+            else:
+                write_ours()
+        assert other.returncode == 0
+        assert Path("models/a").read_text() == ("theirs" if seconds > 2 else "ours")
+
+
+def write_ours() -> None:
+    with stage("train", writes=["models/a"]) as running:
+        running.path("models/a").write_text("ours")
+
+
+def test_only_the_module_that_runs_can_be_a_stage() -> None:
+    code = "import tasks.lifeline as l, sys; sys.exit(l._parent)"
+    Path("probe.py").write_text(code)
+    for words in (("-m", "probe"), ("-m", "probe", "tasks.train")):
+        answer = subprocess.run((sys.executable, *words), env=os.environ | {"PYTHONPATH": f"{ROOT}:."}, check=False)
+        assert answer.returncode == 0
+
+
 def test_a_full_disk_is_said_to_be_full() -> None:
     script = """
 from tasks.stage import stage

@@ -1,0 +1,29 @@
+"""The state of the last run that was complete: what `dvc checkout` needs to bring back its data and models."""
+
+import shutil
+from pathlib import Path
+
+from tasks.dvc import log_path
+
+FOLDER = Path(".cache/last-good")
+KEPT = ("params.yaml", "dvc.lock", "reports")
+
+
+def keep() -> None:
+    """Copy what a run that is complete has left in git's part of the project."""
+    partial = FOLDER.with_name(f".partial-{FOLDER.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in KEPT:
+        (shutil.copytree if Path(name).is_dir() else shutil.copy2)(name, partial / name)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    partial.rename(FOLDER)
+
+
+def way_back(stage: str) -> str:
+    """Say, after `stage` has failed, where its log is and which commands bring back the last good state."""
+    if FOLDER.exists():
+        back = f"back to the last complete run: cp -R {FOLDER}/. . && dvc checkout"
+    else:  # nothing that DVC could check out was ever made here
+        back = f"back to the last commit: git restore {' '.join(KEPT)}"
+    return f"log: {log_path(stage)}\n{back}"
