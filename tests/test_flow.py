@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prefect.states import Failed
 
-from flows import report, training
+from flows import last_good, report, training
 from tasks import stages
 from tasks.dvc import StageFailed, StageRun, StageTimedOut
 from tests.conftest import write_params
@@ -48,6 +48,7 @@ def test_the_chain_with_each_stages_own_limit_and_retries_for_the_download(
     monkeypatch.setattr(training, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setattr(report, "publish", lambda runs: published.append(len(runs)))
     monkeypatch.setattr(report, "write_run", lambda *_: None)
+    monkeypatch.setattr(last_good, "keep", lambda: None)
     training.training.fn([])
     assert calls == [
         ("download", 1, [], {"retries": 4, "retry_delay_seconds": 7}),
