@@ -8,10 +8,12 @@ Run:    python -m benchmarks [ROW]...   (a row: any part of its name; then the t
 """
 
 import ast
+import io
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+
+import numpy as np
+from PIL import Image
 
 from flows import server
 from tests.conftest import ROOT, copy_project
@@ -195,6 +200,42 @@ def transform_memory(project: Path) -> Pairs:
     return pairs
 
 
+def image_files(project: Path) -> Pairs:
+    _photographs(project, 2000)
+    return _last_line(output(project, PYTHON, "-m", "benchmarks.image_files", str(LONG)))
+
+
+def image_files_memory(project: Path) -> Pairs:
+    pairs = []
+    for _ in range(LONG):
+        peaks = []
+        for count in (20_000, 2000):
+            _photographs(project, count)
+            peaks.append(_peak_mb(project, "tasks.transform"))
+        pairs.append((peaks[0], peaks[1]))
+    return pairs
+
+
+def _photographs(project: Path, count: int) -> None:
+    """Make data/inbox hold `count` JPEG files of 256 x 256 pixels in two classes, and take stock of them."""
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("dataset: fashion_mnist", "dataset: folder"))
+    inbox = project / "data/inbox"
+    shutil.rmtree(inbox)
+    pictures = []
+    for seed in range(100):
+        coarse = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(coarse).resize((256, 256), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+        pictures.append(buffer.getvalue())
+    for number in range(count):
+        folder = inbox / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The number at its end, which decoders do not read, makes each another file.
+        (folder / f"{number}.jpg").write_bytes(pictures[number % 100] + str(number).encode())
+    output(project, PYTHON, "-m", "tasks.download")
+
+
 def _repeated(idx: bytes, times: int) -> bytes:
     header = 16 if idx[3] == 3 else 8
     count = int.from_bytes(idx[4:8], "big") * times
@@ -256,6 +297,8 @@ ROWS = [
         for stage in STAGES
     ),
     Row("peak memory of transform, 10 times the images against 1", "MB", transform_memory, 1.2, 1.05),
+    Row("image files decoded by transform, against Pillow alone", "images/s", image_files, 0.8, 0.95, True),
+    Row("peak memory of transform, 20,000 image files against 2,000", "MB", image_files_memory, 1.2, 1.05),
 ]
 
 if __name__ == "__main__":

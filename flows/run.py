@@ -25,6 +25,8 @@ RECIPES = {
     "cifar10": (10, 0.01, "half"),
     "cifar100": (10, 0.01, "half"),
     "digits": (60, 0.1, "none"),
+    "csv": (20, 0.01, "fitted"),
+    "folder": (20, 0.01, "fitted"),
 }
 FALLBACK = "digits"
 MARKER = Path(".cache/fallback-params.yaml")  # what the fallback made of params.yaml

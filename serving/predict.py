@@ -1,27 +1,21 @@
 """Classify image files with the ONNX model alone.
 
-Reads:  models/model.onnx (or --model), PNG and JPEG files
+Reads:  models/model.onnx (or --model), image files
 Run:    python -m serving.predict IMAGE...
 """
 
 import argparse
 import json
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from serving.images import ImageError, Resize, decode
 from serving.session import SessionError, open_session
 
-MAX_PIXELS = 50_000_000
 TOP = 3
-
-
-class ImageError(Exception):
-    """A file is not an image that can be classified."""
 
 
 class Predictor:
@@ -40,6 +34,7 @@ class Predictor:
         if "class_names" not in metadata:
             raise SessionError(f"{model} has no class names in its metadata: it was not exported by this pipeline")
         self.class_names: list[str] = json.loads(metadata["class_names"])
+        self.resize: Resize = "crop" if metadata.get("resize") == "crop" else "stretch"
         _, height, width, channels = self.session.get_inputs()[0].shape
         self.image_shape: tuple[int, int, int] = (height, width, channels)
 
@@ -49,53 +44,9 @@ class Predictor:
         return np.asarray(probabilities)
 
 
-def decode(path: Path, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Read a PNG or JPEG file as `uint8 [H, W, C]`: upright, on black where it is transparent, resized to fit.
-
-    Raises:
-        ImageError: the file is missing, broken, animated, too large, or in another format.
-    """
-    height, width, channels = image_shape
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=("PNG", "JPEG")) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"{path}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
-            if (frames := getattr(image, "n_frames", 1)) > 1:
-                raise ImageError(f"{path}: an animation of {frames} frames; one image is expected")
-            upright = ImageOps.exif_transpose(image)
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a PNG or JPEG image") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
-    except ImageError:
-        raise
-    except (
-        Exception
-    ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
-        raise ImageError(f"{path}: broken image ({error})") from None
-    flat = _flatten(upright).convert("L" if channels == 1 else "RGB")
-    if flat.size != (width, height):
-        flat = flat.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(flat, np.uint8).reshape(image_shape)
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 255 instead of scaling
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return image
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.predict", description=__doc__.splitlines()[0])
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a PNG or JPEG file")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a PNG, JPEG, WebP or BMP file")
     parser.add_argument("--model", type=Path, default=Path("models/model.onnx"))
     parser.add_argument("--provider", default="auto", help="ONNX Runtime's execution provider (default: auto)")
     arguments = parser.parse_args()
@@ -107,7 +58,7 @@ def main() -> int:
     failed = 0
     for path in arguments.images:
         try:
-            image = decode(path, predictor.image_shape)
+            image = decode(path, predictor.image_shape, predictor.resize)
         except ImageError as error:
             print(f"predict: {error}", file=sys.stderr)
             failed += 1

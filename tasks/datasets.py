@@ -20,9 +20,9 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    format: Literal["idx", "digits", "cifar10", "cifar100"]
-    archives: tuple[Archive, ...]
-    folder: str  # below data/raw, of the unpacked files
+    format: Literal["idx", "digits", "cifar10", "cifar100", "files"]
+    archives: tuple[Archive, ...] = ()
+    folder: str = ""  # below data/raw, of the unpacked files
     class_names: tuple[str, ...] = ()  # empty: the files say
     mirrors: tuple[str, ...] = ()  # base URLs, tried in this order
     package: str = ""  # the installed package and the folder inside it that ship the archives, instead of mirrors
@@ -106,4 +106,6 @@ DATASETS = {
         class_names=tuple("0123456789"),
         package="sklearn/datasets/data",
     ),
+    "csv": Dataset(format="files"),
+    "folder": Dataset(format="files"),
 }

@@ -1,6 +1,8 @@
 """Fetch a dataset's archives, verify them and unpack them where torchvision looks for them.
 
-Reads:  params.yaml (download), DATA_MIRROR (a folder or base URL tried before the public mirrors)
+Of your own images (datasets csv and folder) it takes stock where they lie, and copies nothing.
+
+Reads:  params.yaml (download), the folder of download.path, DATA_MIRROR (a folder or base URL tried before the mirrors)
 Writes: data/raw/
 Run:    python -m tasks.download
 """
@@ -20,7 +22,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from tasks import params
+from tasks import params, stock
 from tasks.datasets import DATASETS, Archive, Dataset
 from tasks.stage import StageError, run, stage
 
@@ -37,8 +39,15 @@ class SourceError(Exception):
 
 
 def main() -> None:
-    with stage("download", params=["download"], writes=["data/raw"]) as running:
-        name = params.load().download.dataset
+    with stage("download", reads=[params.inbox()], params=["download"], writes=["data/raw"]) as running:
+        p = params.load().download
+        name = p.dataset
+        if DATASETS[name].format == "files":
+            print(f"Taking stock of {p.path}", flush=True)
+            taken = stock.take(p)
+            taken.write(running.path("data/raw"))
+            print(f"{len(taken.items):,} images of {len(taken.class_names)} classes")
+            return
         print(f"Fetching {name}", flush=True)
         unpack(fetch(name), running.path("data/raw") / DATASETS[name].folder)
 

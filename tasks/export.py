@@ -115,6 +115,7 @@ def provenance(description: Description, accuracy: float) -> dict[str, str]:
         "dataset": description.dataset["name"],
         "dataset_sources": json.dumps(description.dataset["sources"]),
         "network": description.network,
+        "resize": description.dataset["resize"],
         "state_dict": description.state_dict,
         "test_accuracy": json.dumps(accuracy),
         "versions": json.dumps(

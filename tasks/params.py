@@ -24,17 +24,24 @@ def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+def _two(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(values) != 2:
+        raise ValueError("should be [height, width]")
+    return values
+
+
 def _provider(name: str) -> str:
     if name != "auto" and not name.endswith("ExecutionProvider"):
         raise ValueError("should be auto or a name of ONNX Runtime's, for example CUDAExecutionProvider")
     return name
 
 
-DatasetName = Literal["fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "digits"]
+DatasetName = Literal["fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100", "digits", "csv", "folder"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
 Seconds = Annotated[int, Field(ge=1, le=30 * 24 * 3600)]
 
 
@@ -43,11 +50,30 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Column = str | Annotated[int, Field(ge=0)]
+
+
+class Csv(Section):
+    file: str
+    header: bool
+    image: Column
+    label: Column
+    split: Column | None
+
+
 class Download(Section):
     dataset: DatasetName
+    path: str = Field(min_length=1)
+    csv: Csv
 
 
 class Transform(Section):
+    # A YAML sequence arrives as a list, which strict mode would not take for a tuple.
+    image_size: Annotated[tuple[Pixels, ...], Field(strict=False), AfterValidator(_two)]
+    channels: Literal[1, 3]
+    resize: Literal["crop", "stretch"]
+    on_bad_image: Literal["fail", "skip"]
+    max_bad_fraction: float = Field(ge=0, lt=1)
     validation_fraction: float = Field(gt=0, lt=1)
     test_fraction: float = Field(gt=0, lt=1)
     seed: Seed
@@ -70,7 +96,6 @@ class Evaluate(Section):
 class Export(Section):
     provider: Annotated[str, AfterValidator(_provider)]
     tolerance: float = Field(gt=0, le=1)
-    # A YAML sequence arrives as a list, which strict mode would not take for a tuple.
     batch_sizes: Annotated[tuple[BatchSize, ...], Field(strict=False), AfterValidator(_distinct)]
 
 
@@ -110,6 +135,14 @@ def load(path: Path = PATH) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     return parse(document, source=str(path))
+
+
+def inbox() -> str:
+    """Return download.path, or its default where params.yaml is refused: whoever loads it next says why."""
+    try:
+        return load().download.path
+    except ParamsError:
+        return "data/inbox"
 
 
 def parse(document: object, source: str) -> Params:

@@ -5,12 +5,13 @@ A dataset's row in `DATASETS` names its format; `READERS` has a reader for each.
 
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.datasets import DATASETS, Dataset
 from tasks.prepared import Images, Labels
@@ -21,23 +22,29 @@ CHUNK_BYTES = 1 << 22  # of images held at a time
 FETCH_AGAIN = "fetch it again: dvc repro --force --single-item download"
 
 
+Places = NDArray[np.int64]  # [n], which images of a source these are
+
+
 @dataclass(frozen=True)
 class Source:
     """Labelled images as their publisher ships them."""
 
     labels: Labels  # int64 [N]
     image_shape: tuple[int, int, int]  # [H, W, C]
-    chunks: Callable[[], Iterator[Images]]  # all images in order, uint8 [n, H, W, C] at a time
+    chunks: Callable[[], Iterator[tuple[Images, Places]]]  # the images that can be read, in order: uint8 [n, H, W, C]
     files: tuple[Path, ...]
+    keys: NDArray[np.float64] | None = None  # [N], in [0, 1), of each image's bytes; None: it is known by its place
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A raw dataset; `test` is None where the publisher ships no test images."""
+    """A raw dataset; `test` and `validation` are None where the publisher ships none."""
 
     class_names: list[str]
     training: Source
-    test: Source | None
+    test: Source | None = None
+    validation: Source | None = None
+    bad: dict[str, str] = field(default_factory=dict)  # file -> why it cannot be read, once all chunks have been
 
 
 def read(name: str) -> Raw:
@@ -64,8 +71,8 @@ def read_digits(folder: Path, dataset: Dataset) -> Raw:
     file = folder / "digits.csv"
     rows = np.loadtxt(file, delimiter=",")
     images = np.round(rows[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
-    source = Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: iter([images]), (file,))
-    return Raw(list(dataset.class_names), source, test=None)
+    source = Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: _placed(iter([images])), (file,))
+    return Raw(list(dataset.class_names), source)
 
 
 def read_cifar10(folder: Path, _: Dataset) -> Raw:
@@ -85,6 +92,13 @@ READERS: dict[str, Callable[[Path, Dataset], Raw]] = {
 }
 
 
+def _placed(chunks: Iterator[Images]) -> Iterator[tuple[Images, Places]]:
+    start = 0
+    for images in chunks:
+        yield images, np.arange(start, start + len(images))
+        start += len(images)
+
+
 def _idx_source(images: Path, labels: Path) -> Source:
     count, height, width = _idx_shape(images, 3)
     (labelled,) = _idx_shape(labels, 1)
@@ -98,7 +112,7 @@ def _idx_source(images: Path, labels: Path) -> Source:
                 yield np.frombuffer(chunk, np.uint8).reshape(-1, height, width, 1)
 
     values = np.fromfile(labels, np.uint8, offset=8).astype(np.int64)
-    return Source(values, (height, width, 1), chunks, (images, labels))
+    return Source(values, (height, width, 1), lambda: _placed(chunks()), (images, labels))
 
 
 def _idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
@@ -139,7 +153,7 @@ def _cifar_source(files: list[Path], key: str) -> Source:
                 yield np.ascontiguousarray(images[start : start + step])
 
     values = np.concatenate([np.array(batch(file)[1], np.int64) for file in files])
-    return Source(values, (32, 32, 3), chunks, tuple(files))
+    return Source(values, (32, 32, 3), lambda: _placed(chunks()), tuple(files))
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -56,7 +56,7 @@ def main() -> None:
             mean=mean,
             std=std,
             state_dict=digest(state_dict),
-            dataset={"name": card.name, "sizes": card.sizes, "sources": card.sources},
+            dataset={"name": card.name, "sizes": card.sizes, "sources": card.sources, "resize": card.resize},
             training=p.model_dump(),
             device=str(device),
             threads=torch.get_num_threads(),

@@ -9,14 +9,18 @@ import hashlib
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import params, raw
+from tasks import image_files, params, raw
+from tasks.datasets import DATASETS
 from tasks.prepared import Card, Images, Labels, SplitName
 from tasks.raw import Raw, Source
 from tasks.stage import StageError, run, stage
+
+GOLDEN_RATIO = 0.618033988749895  # its multiples spread evenly over [0, 1)
 
 Mask = NDArray[np.bool_]
 
@@ -44,27 +48,32 @@ def prepare(name: str, p: params.Transform, folder: Path) -> Card:
     Raises:
         StageError: a raw file is not what it should be, a label has no class, or a split would be empty.
     """
-    dataset = raw.read(name)
-    if dataset.test and dataset.test.image_shape != dataset.training.image_shape:
-        raise StageError(f"test images are {dataset.test.image_shape}, training images {dataset.training.image_shape}")
+    files = DATASETS[name].format == "files"
+    dataset = image_files.read(p) if files else raw.read(name)
+    sources = list(filter(None, (dataset.training, dataset.validation, dataset.test)))
+    for source in sources:
+        _check(source, dataset.class_names)
+        if source.image_shape != dataset.training.image_shape:
+            raise StageError(f"test images are {source.image_shape}, training images {dataset.training.image_shape}")
     splits = assign(dataset, p)
     moments = Moments(channels=dataset.training.image_shape[2])
-    for source in filter(None, (dataset.training, dataset.test)):
-        _check(source, dataset.class_names)
+    sizes: dict[SplitName, int] = {}
+    for source in sources:
         masks = {split: mask for split, (owner, mask) in splits.items() if owner is source}
-        write_splits(source, masks, folder, moments)
+        sizes |= write_splits(source, masks, folder, moments)
+    _refuse_bad(dataset.bad, sum(len(source.labels) for source in sources), p)
+    if empty := [split for split in splits if not sizes[split]]:
+        raise StageError(f"no image of the {' and '.join(empty)} split can be read")
     return Card(
         name=name,
         class_names=dataset.class_names,
         image_shape=list(dataset.training.image_shape),
         mean=moments.mean(),
         std=moments.std(),
-        sizes={split: int(mask.sum()) for split, (_, mask) in splits.items()},
-        sources={
-            str(file.relative_to(raw.FOLDER)): _digest(file)
-            for source in filter(None, (dataset.training, dataset.test))
-            for file in source.files
-        },
+        sizes={split: sizes[split] for split in splits},
+        sources={str(file.relative_to(raw.FOLDER)): _digest(file) for source in sources for file in source.files},
+        resize=p.resize if files else "stretch",
+        skipped=dataset.bad,
     )
 
 
@@ -74,23 +83,35 @@ def assign(dataset: Raw, p: params.Transform) -> dict[SplitName, tuple[Source, M
     Raises:
         StageError: a split would be empty.
     """
-    labels = dataset.training.labels
-    test = np.zeros(len(labels), bool) if dataset.test else hold_out(labels, p.test_fraction, p.seed)
-    rest = np.flatnonzero(~test)
-    validation = np.zeros(len(labels), bool)
-    validation[rest] = hold_out(labels[rest], p.validation_fraction, p.seed)
+    training = dataset.training
+    test_fraction = 0 if dataset.test else p.test_fraction
+    validation_fraction = 0 if dataset.validation else p.validation_fraction
+    if training.keys is None:
+        test = hold_out(training.labels, test_fraction, p.seed)
+        rest = np.flatnonzero(~test)
+        validation = np.zeros(len(test), bool)
+        validation[rest] = hold_out(training.labels[rest], validation_fraction, p.seed)
+    else:
+        # An image's bytes say where it belongs, so that those that are added move none of the others.
+        position = (training.keys + p.seed * GOLDEN_RATIO) % 1
+        test = position < test_fraction
+        validation = ~test & (position < test_fraction + validation_fraction * (1 - test_fraction))
     splits: dict[SplitName, tuple[Source, Mask]] = {
-        "train": (dataset.training, ~(test | validation)),
-        "validation": (dataset.training, validation),
-        "test": (dataset.test, np.ones(len(dataset.test.labels), bool)) if dataset.test else (dataset.training, test),
+        "train": (training, ~(test | validation)),
+        "validation": _whole(dataset.validation) if dataset.validation else (training, validation),
+        "test": _whole(dataset.test) if dataset.test else (training, test),
     }
     for name, (_, mask) in splits.items():
         if not mask.any():
             raise StageError(
-                f"the {name} split would be empty: {len(labels)} training images, transform.validation_fraction = "
-                f"{p.validation_fraction}, transform.test_fraction = {p.test_fraction}"
+                f"the {name} split would be empty: {len(training.labels)} training images, "
+                f"transform.validation_fraction = {p.validation_fraction}, transform.test_fraction = {p.test_fraction}"
             )
     return splits
+
+
+def _whole(source: Source) -> tuple[Source, Mask]:
+    return source, np.ones(len(source.labels), bool)
 
 
 def hold_out(labels: Labels, fraction: float, seed: int) -> Mask:
@@ -130,23 +151,46 @@ class Moments:
         return [variance**0.5 / 255 for variance in variances]
 
 
-def write_splits(source: Source, masks: dict[SplitName, Mask], folder: Path, moments: Moments) -> None:
-    """Write the images and labels that each mask chooses, in their order; training images also go into `moments`."""
+def write_splits(source: Source, masks: dict[SplitName, Mask], folder: Path, moments: Moments) -> dict[SplitName, int]:
+    """Write the images and labels that each mask chooses, in their order; training images also go into `moments`.
+
+    Returns:
+        how many images were written of each split: all that can be read.
+    """
+    labels: dict[SplitName, list[Labels]] = {split: [] for split in masks}
     with ExitStack() as files:
-        outputs = {}
+        outputs = {split: files.enter_context((folder / f"{split}_images.npy").open("wb")) for split in masks}
         for split, mask in masks.items():
-            outputs[split] = files.enter_context((folder / f"{split}_images.npy").open("wb"))
-            header = {"descr": "|u1", "fortran_order": False, "shape": (int(mask.sum()), *source.image_shape)}
-            np.lib.format.write_array_header_1_0(outputs[split], header)
-            np.save(folder / f"{split}_labels.npy", source.labels[mask])
-        start = 0
-        for images in source.chunks():
+            _write_header(outputs[split], (int(mask.sum()), *source.image_shape))
+        for images, places in source.chunks():
             for split, mask in masks.items():
-                chosen = images[mask[start : start + len(images)]]
-                outputs[split].write(chosen.data)
+                chosen = mask[places]
+                outputs[split].write(np.ascontiguousarray(images[chosen]).data)
+                labels[split].append(source.labels[places[chosen]])
                 if split == "train":
-                    moments.add(chosen)
-            start += len(images)
+                    moments.add(images[chosen])
+        written = {split: np.concatenate([*parts, np.zeros(0, np.int64)]) for split, parts in labels.items()}
+        for split, values in written.items():
+            np.save(folder / f"{split}_labels.npy", values)
+            outputs[split].seek(0)
+            _write_header(outputs[split], (len(values), *source.image_shape))  # NumPy leaves room for any length
+    return {split: len(values) for split, values in written.items()}
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+def _refuse_bad(bad: dict[str, str], count: int, p: params.Transform) -> None:
+    if not bad:
+        return
+    listed = "\n".join(f"  {reason}" for reason in bad.values())
+    found = f"{len(bad)} of {count} images cannot be read:\n{listed}"
+    if p.on_bad_image == "fail":
+        raise StageError(f"{found}\nMend or remove them, or leave them out with transform.on_bad_image: skip")
+    if len(bad) > p.max_bad_fraction * count:
+        raise StageError(f"{found}\nThese are more than transform.max_bad_fraction = {p.max_bad_fraction}")
+    print(f"Left out: {found}", flush=True)
 
 
 def _check(source: Source, class_names: list[str]) -> None:

@@ -23,6 +23,13 @@ def test_every_dataset_in_the_table_may_be_named_and_no_other() -> None:
 
 BAD = [
     ("download", "dataset", "mnits", "'fashion_mnist', 'mnist', "),
+    ("download", "path", "", "at least 1 character"),
+    ("transform", "image_size", [64], "[height, width]"),
+    ("transform", "image_size", [0], "greater than or equal to 1"),
+    ("transform", "channels", 4, "1 or 3"),
+    ("transform", "resize", "fit", "'crop' or 'stretch'"),
+    ("transform", "on_bad_image", "warn", "'fail' or 'skip'"),
+    ("transform", "max_bad_fraction", 1.0, "less than 1"),
     ("transform", "validation_fraction", 0, "greater than 0"),
     ("transform", "validation_fraction", 1.0, "less than 1"),
     ("transform", "test_fraction", "0.2", "valid number"),

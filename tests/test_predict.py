@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from serving import predict
-from serving.predict import ImageError, Predictor, decode
+from serving.images import ImageError, decode
+from serving.predict import Predictor
 from serving.session import SessionError
 from tasks import evaluate, export, train
 from tasks.batches import predict as torch_predict
@@ -90,6 +91,15 @@ def test_a_larger_jpeg_is_resized(pixels: np.ndarray) -> None:
     assert np.all(np.abs(decoded.astype(int) - 100) <= 1)
 
 
+def test_a_wide_image_is_cropped_around_its_middle_or_stretched() -> None:
+    wide = np.zeros((10, 30), np.uint8)
+    wide[:, 10:20] = 200
+    assert np.all(decode(save(wide), (10, 10, 1), "crop") == 200)
+    stretched = decode(save(wide), (10, 10, 1), "stretch")[..., 0]
+    assert stretched[:, 0].max() == 0
+    assert stretched[:, 5].min() == 200
+
+
 def test_exif_orientation_is_honoured(pixels: np.ndarray) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
@@ -103,7 +113,7 @@ def test_a_file_that_is_no_image_is_refused_with_the_reason(pixels: np.ndarray) 
     Path("text.png").write_text("no image")
     Path("empty.png").touch()
     Path("folder.png").mkdir()
-    save(pixels, "format.bmp")
+    save(pixels, "format.gif")
     Image.new("1", (10_000, 6000)).save("large.png")
     Image.new("1", (30_000, 30_000)).save("bomb.png")
     frames = [Image.fromarray((pixels[..., 0] // n).astype(np.uint8)) for n in (1, 2)]
@@ -119,10 +129,10 @@ def test_a_file_that_is_no_image_is_refused_with_the_reason(pixels: np.ndarray) 
         "exif.jpg": "broken image",
         "missing.png": "no such file",
         "truncated.png": "broken image",
-        "text.png": "not a PNG or JPEG image",
-        "empty.png": "not a PNG or JPEG image",
+        "text.png": "not a PNG, JPEG, WebP or BMP image",
+        "empty.png": "not a PNG, JPEG, WebP or BMP image",
         "folder.png": "Is a directory",
-        "format.bmp": "not a PNG or JPEG image",
+        "format.gif": "not a PNG, JPEG, WebP or BMP image",
         "large.png": "10000 x 6000 pixels are more than 50,000,000",
         "bomb.png": "more than 50,000,000",
         "moving.png": "an animation of 2 frames",

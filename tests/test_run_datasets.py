@@ -1,7 +1,8 @@
-"""The classic datasets, each from its publisher's archives to a model, on made images in the publisher's format."""
+"""Each dataset from its files to a model: classic ones, made in their publishers' formats, and images of one's own."""
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,45 @@ def test_make_run_trains_on_it_and_the_model_takes_its_images(name: str, project
     Image.fromarray(images[0].squeeze()).save(project / "image.png")
     printed = command("python", "-m", "serving.predict", "image.png", cwd=project).stdout
     assert printed.startswith(f"image.png: {card['class_names'][logits[0].argmax()]} ")
+
+
+def draw(folder: Path, number: int) -> str:
+    """Write a noisy photograph, reddish if `number` is even and bluish if it is odd, and return its class."""
+    generator = np.random.default_rng(number)
+    pixels = generator.integers(0, 200, (40 + number % 30, 50, 3), np.uint8)
+    pixels[..., 2 * (number % 2)] += 55
+    name = "blue" if number % 2 else "red"
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(folder / name / f"{number}.jpg", exif=Image.Exif())
+    return name
+
+
+def train_on(project: Path, command: Command, name: str) -> list[str]:
+    printed = command("python", "-m", "flows.run", name, cwd=project).stdout
+    return re.findall(r" - (\w+: (?:ran|restored|up to date)), ", printed)
+
+
+def test_ones_own_images_in_folders_and_what_runs_again_when_one_is_added(project: Path, command: Command) -> None:
+    inbox = project / "data/inbox"
+    for number in range(120):
+        draw(inbox, number)
+    stages = ("download", "transform", "train", "evaluate", "export")
+    assert train_on(project, command, "folder") == [f"{stage}: ran" for stage in stages]
+    assert json.loads((project / "reports/metrics.json").read_text())["accuracy"] > 0.9
+    draw(project, 1001)
+    printed = command("python", "-m", "serving.predict", "blue/1001.jpg", cwd=project).stdout
+    assert printed.startswith("blue/1001.jpg: blue ")
+
+    assert train_on(project, command, "folder") == [f"{stage}: up to date" for stage in stages]
+    draw(inbox, 120)
+    assert train_on(project, command, "folder") == [f"{stage}: ran" for stage in stages]
+    (inbox / "red/120.jpg").unlink()
+    assert train_on(project, command, "folder") == [f"{stage}: restored" for stage in stages]
+
+
+def test_ones_own_images_with_a_csv_file(project: Path, command: Command) -> None:
+    inbox = project / "data/inbox"
+    rows = [f"{label}/{n}.jpg, {label}" for n in range(120) for label in [draw(inbox, n)]]
+    (inbox / "labels.csv").write_text("image, label\n" + "\n".join(rows))
+    assert train_on(project, command, "csv")[0] == "download: ran"
+    assert json.loads((project / "reports/metrics.json").read_text())["accuracy"] > 0.9

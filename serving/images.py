@@ -1,0 +1,75 @@
+"""Image files as the model wants them: training and serving decode by this code, so that both see the same pixels."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MAX_PIXELS = 50_000_000
+
+Resize = Literal["stretch", "crop"]
+
+
+class ImageError(Exception):
+    """A file is not an image that can be classified."""
+
+
+def decode(
+    path: Path, image_shape: tuple[int, int, int], resize: Resize = "stretch", content: bytes | None = None
+) -> NDArray[np.uint8]:
+    """Read an image file as `uint8 [H, W, C]`: upright, on black where it is transparent, resized to fit.
+
+    Args:
+        image_shape: (H, W, C); colour becomes grey where C is 1, and grey colour where it is 3.
+        resize: `stretch` to the shape, or `crop` to its proportions first, around the middle.
+        content: of the file, if it was read already.
+
+    Raises:
+        ImageError: the file is missing, broken, animated, too large, or in another format.
+    """
+    height, width, channels = image_shape
+    try:
+        file = path if content is None else io.BytesIO(content)
+        with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(f"{path}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise ImageError(f"{path}: an animation of {frames} frames; one image is expected")
+            upright = ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not a PNG, JPEG, WebP or BMP image") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
+    except ImageError:
+        raise
+    except (
+        Exception
+    ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
+        raise ImageError(f"{path}: broken image ({error})") from None
+    flat = _flatten(upright).convert("L" if channels == 1 else "RGB")
+    if flat.size != (width, height):
+        if resize == "crop":
+            flat = ImageOps.fit(flat, (width, height), Image.Resampling.BILINEAR)
+        else:
+            flat = flat.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(flat, np.uint8).reshape(image_shape)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 255 instead of scaling
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image

@@ -1,0 +1,179 @@
+"""Your own images, where they lie: which there are, what their labels say, and a hash of what is in each.
+
+`download` takes stock and copies nothing; what depends on the images depends on what it wrote:
+
+data/raw/stock.json    `Stock`, without its items
+data/raw/images.csv    path, class, split, sha256: a row an image, in the order of their paths
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.images import SUFFIXES
+from tasks import params
+from tasks.prepared import SplitName
+from tasks.stage import StageError, read_json, write_json
+
+RAW = Path("data/raw")
+CLASSES = "classes.txt"  # beside the annotations: a class a line, in the order of their numbers
+SPLITS: dict[str, SplitName] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image file and what is known of it."""
+
+    path: str  # below the root
+    label: str  # a class name
+    split: SplitName | None  # None: params.yaml decides
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """All the images."""
+
+    root: str
+    class_names: list[str]
+    items: list[Item]
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        write_json(folder / "stock.json", {"root": self.root, "class_names": self.class_names})
+        with (folder / "images.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows((item.path, item.label, item.split or "", item.sha256) for item in self.items)
+
+    @classmethod
+    def read(cls, folder: Path = RAW) -> "Stock":
+        described = read_json(folder / "stock.json")
+        with (folder / "images.csv").open(newline="", encoding="utf-8") as file:
+            items = [Item(path, label, SPLITS.get(split), sha256) for path, label, split, sha256 in csv.reader(file)]
+        return cls(described["root"], described["class_names"], items)
+
+
+def take(p: params.Download) -> Stock:
+    """List the images of dataset `csv` or `folder` and hash them.
+
+    Raises:
+        StageError: there are none, or something about them is wrong; the message lists everything that is.
+    """
+    root = Path(p.path)
+    if not root.is_dir():
+        raise StageError(f"download.path = {p.path!r} is no folder: it is where the images of dataset {p.dataset} lie")
+    class_names, items = _annotated(root, p.csv) if p.dataset == "csv" else _in_folders(root)
+    if not items:
+        raise StageError(f"{root} holds no images: put files of {', '.join(SUFFIXES)} there, or change download.path")
+    with ThreadPoolExecutor() as pool:
+        hashes = pool.map(lambda item: hashlib.sha256((root / item.path).read_bytes()).hexdigest(), items)
+        hashed = [Item(item.path, item.label, item.split, sha) for item, sha in zip(items, hashes, strict=True)]
+    return Stock(p.path, class_names, sorted(hashed, key=lambda item: item.path))
+
+
+def _in_folders(root: Path) -> tuple[list[str], list[Item]]:
+    """List `<class>/*.png`, or `train/<class>/*.png` and the same of test and val (torchvision's ImageFolder)."""
+    if (root / "train").is_dir():
+        places: dict[Path, SplitName | None] = {root / name: SPLITS[name] for name in SPLITS if (root / name).is_dir()}
+    else:
+        places = {root: None}
+    items = [
+        Item(str(path.relative_to(root)), path.relative_to(place).parts[0], split)
+        for place, split in places.items()
+        for path in sorted(place.rglob("*"))
+        if _is_image(path) and len(path.relative_to(place).parts) > 1
+    ]
+    class_names = sorted({item.label for item in items if item.split in (None, "train")})
+    if unknown := sorted({item.label for item in items} - set(class_names)):
+        raise StageError(f"{root}: no training images of {', '.join(unknown)}; the classes of train/ are {class_names}")
+    return class_names, items
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _annotated(root: Path, p: params.Csv) -> tuple[list[str], list[Item]]:
+    """List what an annotations file names: an image and its class a row, as in the tutorial's CustomImageDataset."""
+    file = root / p.file
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise StageError(f"{file} is missing: download.csv.file names the annotations in download.path") from None
+    except UnicodeDecodeError as error:
+        raise StageError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
+    named = _class_file(root / CLASSES)
+    wrong: list[str] = []
+    items: dict[str, Item] = {}
+    for line, row in _rows(text, file, p, wrong):
+        path, label, split = row
+        target = root / path
+        if not path or Path(path).is_absolute() or ".." in Path(path).parts:
+            wrong.append(f"line {line}: image {path!r} is no path below {root}")
+        elif not target.is_file():
+            wrong.append(f"line {line}: image {path}: no such file")
+        elif path in items:
+            wrong.append(f"line {line}: image {path} is there twice")
+        if not label:
+            wrong.append(f"line {line}: image {path} has no label")
+        elif named and label not in named and not (label.isdecimal() and int(label) < len(named)):
+            wrong.append(f"line {line}: label {label!r} is no class of {CLASSES}, nor a number below {len(named)}")
+        if split and split not in SPLITS:
+            wrong.append(f"line {line}: split {split!r} should be {', '.join(SPLITS)} or empty")
+        items[path] = Item(path, label, SPLITS.get(split))
+    if wrong:
+        raise StageError(f"{file} is refused:\n" + "\n".join(f"  {reason}" for reason in wrong))
+    return _named(list(items.values()), named)
+
+
+def _rows(text: str, file: Path, p: params.Csv, wrong: list[str]) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """Yield line number, and image, label and split, of each row."""
+    reader = csv.reader(text.splitlines(keepends=True), skipinitialspace=True, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])] if p.header else None
+        wanted = {"image": p.image, "label": p.label, "split": p.split}
+        columns = [_column(name, header, file, key) for key, name in wanted.items()]
+        for row in reader:
+            if not any(row):
+                continue
+            if len(row) <= max(columns):
+                wrong.append(f"line {reader.line_num}: {len(row)} columns, but column {max(columns)} is asked for")
+                continue
+            image, label, split = (row[column].strip() if column >= 0 else "" for column in columns)
+            yield reader.line_num, (image, label, split)
+    except csv.Error as error:
+        wrong.append(f"line {reader.line_num}: {error}")
+
+
+def _column(wanted: str | int | None, header: Sequence[str] | None, file: Path, key: str) -> int:
+    if wanted is None:
+        return -1
+    if isinstance(wanted, int):
+        return wanted
+    if header is None or wanted not in header:
+        there = (
+            f"the columns are {', '.join(header)}" if header is not None else "there is no header: name it by number"
+        )
+        raise StageError(f"{file} has no column {wanted!r} (download.csv.{key}); {there}")
+    return header.index(wanted)
+
+
+def _class_file(path: Path) -> list[str]:
+    return (
+        [name.strip() for name in path.read_text(encoding="utf-8").splitlines() if name.strip()]
+        if path.exists()
+        else []
+    )
+
+
+def _named(items: list[Item], named: list[str]) -> tuple[list[str], list[Item]]:
+    """Turn labels that are numbers into the names of their classes, which are the numbers where there are no names."""
+    labels = {item.label for item in items}
+    numbers = all(label.isdecimal() for label in labels) and not labels & set(named)
+    if numbers and not named:
+        named = [str(number) for number in range(max(map(int, labels), default=-1) + 1)]
+    names = {label: named[int(label)] if numbers else label for label in labels}
+    return named or sorted(labels), [Item(item.path, names[item.label], item.split) for item in items]
