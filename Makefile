@@ -16,8 +16,8 @@ run: $(INSTALLED) ## train, evaluate, export and verify; DATASET=name chooses an
 schedule: $(INSTALLED) ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
 	@$(BIN)/python -m flows.retraining --cron "$(or $(CRON),$(error when? make schedule CRON="0 3 * * *"))"
 
+# Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
 test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
-	@# Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
 	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(INSTALLED) ## measure speed and memory on the data in DATA_MIRROR=folder, into benchmarks/README.md

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_PIXELS = 50_000_000
+ORIENTATION = 0x0112  # EXIF tag
 
 Resize = Literal["stretch", "crop"]
 
@@ -42,7 +43,9 @@ def decode(
                 raise ImageError(f"{path}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise ImageError(f"{path}: an animation of {frames} frames; one image is expected")
-            upright = ImageOps.exif_transpose(image)
+            image.load()
+            # Nor here: an image without an orientation would be copied.
+            upright = ImageOps.exif_transpose(image) if ORIENTATION in image.getexif() else image
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -57,7 +60,9 @@ def decode(
         Exception
     ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
         raise ImageError(f"{path}: broken image ({error})") from None
-    flat = _flatten(upright).convert("L" if channels == 1 else "RGB")
+    flat, mode = _flatten(upright), "L" if channels == 1 else "RGB"
+    if flat.mode != mode:  # converted or not, a copy would be made
+        flat = flat.convert(mode)
     if flat.size != (width, height):
         if resize == "crop":
             flat = ImageOps.fit(flat, (width, height), Image.Resampling.BILINEAR)
