@@ -152,9 +152,8 @@ def from_archives(project: Path) -> Pairs:
         for index in range(LONG):
             fresh = copy_project(Path(folder) / str(index))
             (fresh / "dvc.lock").unlink()
-            quickstart = str(fresh / "benchmarks/quickstart.py")
             ours = run(fresh, PYTHON, "-m", "dvc", "repro")
-            pairs.append((ours, run(fresh, PYTHON, quickstart, str(project / "data/raw"), folder)))
+            pairs.append((ours, run(fresh, PYTHON, "-m", "benchmarks.quickstart", str(project / "data/raw"), folder)))
     return pairs
 
 

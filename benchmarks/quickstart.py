@@ -4,7 +4,7 @@ The same network, optimiser, batch size and epochs, on as many training images a
 
 Reads:  data/raw/, as torchvision lays it out
 Writes: model.pth, in the folder that is given
-Run:    python benchmarks/quickstart.py data/raw /tmp
+Run:    python -m benchmarks.quickstart data/raw /tmp
 """
 
 import sys
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
+from tests.quickstart import NeuralNetwork
+
 TRAINING_IMAGES = 54_000
 EPOCHS = 5
 
@@ -24,19 +26,6 @@ training_data = Subset(datasets.FashionMNIST(root, train=True, transform=ToTenso
 test_data = datasets.FashionMNIST(root, train=False, transform=ToTensor())
 train_dataloader = DataLoader(training_data, batch_size=64, shuffle=True)
 test_dataloader = DataLoader(test_data, batch_size=64)
-
-
-class NeuralNetwork(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.flatten = nn.Flatten()
-        self.linear_relu_stack = nn.Sequential(
-            nn.Linear(28 * 28, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.linear_relu_stack(self.flatten(x))
-        return logits
 
 
 model = NeuralNetwork()

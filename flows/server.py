@@ -15,7 +15,6 @@ from flows import leftover
 
 LOG = Path(".cache/logs/server.log")
 STARTS_WITHIN_S = 120
-ENDS_WITHIN_S = 10
 
 
 class ServerError(Exception):
@@ -35,14 +34,16 @@ def at_hand() -> Iterator[str]:
         yield url
         return
     url = f"http://127.0.0.1:{PREFECT_SERVER_API_PORT.value()}/api"
-    if healthy(url):
-        ours = leftover.find(leftover.SCHEDULE)  # of a schedule that was killed: it ends with this one
-        try:
-            yield url
-        finally:
-            if ours:
-                leftover.end(leftover.SCHEDULE)
-        return
+    process = None if healthy(url) else _start()
+    try:
+        if process:
+            _wait_until_healthy(process, url)
+        yield url
+    finally:
+        leftover.end(leftover.SCHEDULE)  # the one just started, or that of a schedule that was killed
+
+
+def _start() -> "subprocess.Popen[bytes]":
     make_home()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log:
@@ -56,16 +57,7 @@ def at_hand() -> Iterator[str]:
             process_group=0,
         )
     leftover.record(process, leftover.SCHEDULE)
-    try:
-        _wait_until_healthy(process, url)
-        yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(ENDS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    return process
 
 
 def make_home() -> None:

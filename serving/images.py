@@ -44,7 +44,7 @@ def decode(
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise ImageError(f"{path}: an animation of {frames} frames; one image is expected")
             image.load()
-            # Nor here: an image without an orientation would be copied.
+            # Here and below nothing is called that has nothing to do: it would copy the image.
             upright = ImageOps.exif_transpose(image) if ORIENTATION in image.getexif() else image
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -61,7 +61,7 @@ def decode(
     ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
         raise ImageError(f"{path}: broken image ({error})") from None
     flat, mode = _flatten(upright), "L" if channels == 1 else "RGB"
-    if flat.mode != mode:  # converted or not, a copy would be made
+    if flat.mode != mode:
         flat = flat.convert(mode)
     if flat.size != (width, height):
         if resize == "crop":

@@ -6,7 +6,10 @@ them), which has them from the datasets' publishers.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+RAW = Path("data/raw")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import requests
 from tqdm import tqdm
 
 from tasks import params, stock
-from tasks.datasets import DATASETS, Archive, Dataset
+from tasks.datasets import DATASETS, RAW, Archive, Dataset
 from tasks.stage import StageError, run, stage
 
 CACHE = Path(".cache/download")  # outside DVC, which removes data/raw before it runs this stage
@@ -121,7 +121,7 @@ def answers(name: str) -> bool:
     dataset, found = DATASETS[name], threading.Event()
     names = [archive.name for archive in dataset.archives]
     cached = [CACHE / name / archive for archive in names]
-    kept = [_kept(archive, Path("data/raw") / dataset.folder) for archive in names]
+    kept = [_kept(archive, RAW / dataset.folder) for archive in names]
     if any(all(path.is_file() for path in paths) for paths in (cached, kept)):
         return True
 

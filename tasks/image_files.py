@@ -11,6 +11,7 @@ import numpy as np
 
 from serving.images import ImageError, decode
 from tasks import params, raw
+from tasks.datasets import RAW
 from tasks.prepared import Images
 from tasks.raw import Places, Raw, Source
 from tasks.stage import StageError
@@ -75,6 +76,6 @@ def _source(items: list[Item], stock: Stock, p: params.Transform, bad: dict[str,
         labels=np.array([numbers[item.label] for item in items], np.int64),
         image_shape=shape,
         chunks=chunks,
-        files=(raw.FOLDER / "images.csv",),
+        files=(RAW / "images.csv",),
         keys=np.array([int(item.sha256[:16], 16) / UNITS for item in items]),
     )

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.datasets import DATASETS, Dataset
+from tasks.datasets import DATASETS, RAW, Dataset
 from tasks.prepared import Images, Labels
 from tasks.stage import StageError
 
-FOLDER = Path("data/raw")
 CHUNK_BYTES = 1 << 22  # of images held at a time
 FETCH_AGAIN = "fetch it again: dvc repro --force --single-item download"
-
 
 Places = NDArray[np.int64]  # [n], which images of a source these are
 
@@ -54,7 +52,7 @@ def read(name: str) -> Raw:
         StageError: a file is not what it should be.
     """
     dataset = DATASETS[name]
-    return READERS[dataset.format](FOLDER / dataset.folder, dataset)
+    return READERS[dataset.format](RAW / dataset.folder, dataset)
 
 
 def read_idx(folder: Path, dataset: Dataset) -> Raw:

@@ -10,15 +10,15 @@ import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serving.images import SUFFIXES
 from tasks import params
+from tasks.datasets import RAW
 from tasks.prepared import SplitName
 from tasks.stage import StageError, read_json, write_json
 
-RAW = Path("data/raw")
 CLASSES = "classes.txt"  # beside the annotations: a class a line, in the order of their numbers
 SPLITS: dict[str, SplitName] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
@@ -70,7 +70,7 @@ def take(p: params.Download) -> Stock:
         raise StageError(f"{root} holds no images: put files of {', '.join(SUFFIXES)} there, or change download.path")
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(lambda item: hashlib.sha256((root / item.path).read_bytes()).hexdigest(), items)
-        hashed = [Item(item.path, item.label, item.split, sha) for item, sha in zip(items, hashes, strict=True)]
+        hashed = [replace(item, sha256=sha256) for item, sha256 in zip(items, hashes, strict=True)]
     return Stock(p.path, class_names, sorted(hashed, key=lambda item: item.path))
 
 
@@ -176,4 +176,4 @@ def _named(items: list[Item], named: list[str]) -> tuple[list[str], list[Item]]:
     if numbers and not named:
         named = [str(number) for number in range(max(map(int, labels), default=-1) + 1)]
     names = {label: named[int(label)] if numbers else label for label in labels}
-    return named or sorted(labels), [Item(item.path, names[item.label], item.split) for item in items]
+    return named or sorted(labels), [replace(item, label=names[item.label]) for item in items]

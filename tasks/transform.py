@@ -1,6 +1,6 @@
 """Decode the raw dataset into arrays, holding a validation split out of the training images.
 
-Reads:  params.yaml (transform, download.dataset), data/raw/
+Reads:  params.yaml (transform, download.dataset), data/raw/, the image files that data/raw/images.csv lists
 Writes: data/prepared/
 Run:    python -m tasks.transform
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import image_files, params, raw
-from tasks.datasets import DATASETS
+from tasks.datasets import DATASETS, RAW
 from tasks.prepared import Card, Images, Labels, SplitName
 from tasks.raw import Raw, Source
 from tasks.stage import StageError, run, stage
@@ -48,8 +48,8 @@ def prepare(name: str, p: params.Transform, folder: Path) -> Card:
     Raises:
         StageError: a raw file is not what it should be, a label has no class, or a split would be empty.
     """
-    files = DATASETS[name].format == "files"
-    dataset = image_files.read(p) if files else raw.read(name)
+    own = DATASETS[name].format == "files"
+    dataset = image_files.read(p) if own else raw.read(name)
     sources = list(filter(None, (dataset.training, dataset.validation, dataset.test)))
     for source in sources:
         _check(source, dataset.class_names)
@@ -64,6 +64,7 @@ def prepare(name: str, p: params.Transform, folder: Path) -> Card:
     _refuse_bad(dataset.bad, sum(len(source.labels) for source in sources), p)
     if empty := [split for split in splits if not sizes[split]]:
         raise StageError(f"no image of the {' and '.join(empty)} split can be read")
+    files = (file for source in sources for file in source.files)  # those of several splits may be the same
     return Card(
         name=name,
         class_names=dataset.class_names,
@@ -71,8 +72,8 @@ def prepare(name: str, p: params.Transform, folder: Path) -> Card:
         mean=moments.mean(),
         std=moments.std(),
         sizes={split: sizes[split] for split in splits},
-        sources={str(file.relative_to(raw.FOLDER)): _digest(file) for source in sources for file in source.files},
-        resize=p.resize if files else "stretch",
+        sources={str(file.relative_to(RAW)): _digest(file) for file in dict.fromkeys(files)},
+        resize=p.resize if own else "stretch",
         skipped=dataset.bad,
     )
 
@@ -164,11 +165,11 @@ def write_splits(source: Source, masks: dict[SplitName, Mask], folder: Path, mom
             _write_header(outputs[split], (int(mask.sum()), *source.image_shape))
         for images, places in source.chunks():
             for split, mask in masks.items():
-                chosen = mask[places]
-                outputs[split].write(np.ascontiguousarray(images[chosen]).data)
-                labels[split].append(source.labels[places[chosen]])
+                chosen = images[mask[places]]
+                outputs[split].write(np.ascontiguousarray(chosen).data)
+                labels[split].append(source.labels[places[mask[places]]])
                 if split == "train":
-                    moments.add(images[chosen])
+                    moments.add(chosen)
         written = {split: np.concatenate([*parts, np.zeros(0, np.int64)]) for split, parts in labels.items()}
         for split, values in written.items():
             np.save(folder / f"{split}_labels.npy", values)

@@ -100,11 +100,12 @@ def with_archives(row: Dataset, files: dict[str, bytes]) -> Dataset:
 
 def made_cifar(name: str, images: int) -> dict[str, bytes]:
     """Make the archive of a CIFAR with `images` in each batch, pickled as Python 2 did, and its class names."""
+    row = datasets.DATASETS[name]
     if name == "cifar10":
-        folder, labels, meta = "cifar-10-batches-py", "labels", ("batches.meta", "label_names")
+        labels, meta = "labels", ("batches.meta", "label_names")
         names, batches = [f"class {k}" for k in range(10)], [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
     else:
-        folder, labels, meta = "cifar-100-python", "fine_labels", ("meta", "fine_label_names")
+        labels, meta = "fine_labels", ("meta", "fine_label_names")
         names, batches = [f"class {k}" for k in range(100)], ["train", "test"]
     files: dict[str, Any] = {meta[0]: {meta[1]: names}}
     for seed, batch in enumerate(batches):
@@ -114,10 +115,10 @@ def made_cifar(name: str, images: int) -> dict[str, bytes]:
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for file, contents in files.items():
             data = pickle.dumps(contents, protocol=2)
-            member = tarfile.TarInfo(f"{folder}/{file}")
+            member = tarfile.TarInfo(f"{row.folder}/{file}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    return {f"{folder.removesuffix('-batches-py').removesuffix('-python')}-python.tar.gz": buffer.getvalue()}
+    return {row.archives[0].name: buffer.getvalue()}
 
 
 def made(name: str, images: int = 8) -> dict[str, bytes]:
