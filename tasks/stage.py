@@ -6,21 +6,20 @@ exits with 1, one that is a defect keeps its traceback; either publishes nothing
 """
 
 import errno
-import fcntl
 import gc
 import json
 import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from tasks import lifeline
+from tasks import lifeline, lock
 from tasks.inputs import Inputs
+from tasks.lock import Locked
 from tasks.params import ParamsError
 
 Record = TypeVar("Record")
@@ -123,26 +122,12 @@ def _alone(name: str) -> Iterator[None]:
     Raises:
         StageError: another process of this stage is at work; one whose parent was killed gets the time to end.
     """
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    with (LOCKS / f"{name}.lock").open("a+", encoding="utf-8") as file:
-        deadline = time.monotonic() + ENDS_WITHIN_S
-        while not _locked(file):
-            if time.monotonic() > deadline:
-                file.seek(0)
-                raise StageError(f"it runs already, as process {file.read() or 'unknown'}: wait until that has ended")
-            time.sleep(0.05)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _locked(file: IO[str]) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        with lock.hold(LOCKS / f"{name}.lock", ENDS_WITHIN_S):
+            yield
+    except Locked as locked:
+        process = locked.holder.get("pid", "unknown")
+        raise StageError(f"it runs already, as process {process}: wait until that has ended") from None
 
 
 def run(main: Callable[[], None]) -> NoReturn:
