@@ -21,20 +21,20 @@ class ImageError(Exception):
     """A file is not an image that can be classified."""
 
 
-def decode(
-    path: Path, image_shape: tuple[int, int, int], resize: Resize = "stretch", content: bytes | None = None
-) -> NDArray[np.uint8]:
-    """Read an image file as `uint8 [H, W, C]`: upright, on black where it is transparent, resized to fit.
+def decode(path: Path, image_shape: tuple[int, int, int], resize: Resize = "stretch") -> NDArray[np.uint8]:
+    """Read an image file as `uint8 [H, W, C]`; see `read` and `fit`."""
+    return fit(read(path), image_shape, resize)
+
+
+def read(path: Path, content: bytes | None = None) -> Image.Image:
+    """Read an image file, turned upright.
 
     Args:
-        image_shape: (H, W, C); colour becomes grey where C is 1, and grey colour where it is 3.
-        resize: `stretch` to the shape, or `crop` to its proportions first, around the middle.
         content: of the file, if it was read already.
 
     Raises:
         ImageError: the file is missing, broken, animated, too large, or in another format.
     """
-    height, width, channels = image_shape
     try:
         file = path if content is None else io.BytesIO(content)
         with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
@@ -45,7 +45,7 @@ def decode(
                 raise ImageError(f"{path}: an animation of {frames} frames; one image is expected")
             image.load()
             # Here and below nothing is called that has nothing to do: it would copy the image.
-            upright = ImageOps.exif_transpose(image) if ORIENTATION in image.getexif() else image
+            return ImageOps.exif_transpose(image) if ORIENTATION in image.getexif() else image
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
@@ -60,7 +60,17 @@ def decode(
         Exception
     ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
         raise ImageError(f"{path}: broken image ({error})") from None
-    flat, mode = _flatten(upright), "L" if channels == 1 else "RGB"
+
+
+def fit(image: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> NDArray[np.uint8]:
+    """Turn an image into `uint8 [H, W, C]`: on black where it is transparent, and resized.
+
+    Args:
+        image_shape: (H, W, C); colour becomes grey where C is 1, and grey colour where it is 3.
+        resize: `stretch` to the shape, or `crop` to its proportions first, around the middle.
+    """
+    height, width, channels = image_shape
+    flat, mode = _flatten(image), "L" if channels == 1 else "RGB"
     if flat.mode != mode:
         flat = flat.convert(mode)
     if flat.size != (width, height):

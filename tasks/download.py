@@ -46,7 +46,7 @@ def main() -> None:
             print(f"Taking stock of {p.path}", flush=True)
             taken = stock.take(p)
             taken.write(running.path("data/raw"))
-            print(f"{len(taken.items):,} images of {len(taken.class_names)} classes")
+            print(f"{sum(1 for _ in taken.items):,} images of {len(taken.class_names)} classes")
             return
         print(f"Fetching {name}", flush=True)
         unpack(fetch(name), running.path("data/raw") / DATASETS[name].folder)

@@ -74,6 +74,7 @@ class Transform(Section):
     resize: Literal["crop", "stretch"]
     on_bad_image: Literal["fail", "skip"]
     max_bad_fraction: float = Field(ge=0, lt=1)
+    on_leak: Literal["fail", "allow"]
     validation_fraction: float = Field(gt=0, lt=1)
     test_fraction: float = Field(gt=0, lt=1)
     seed: Seed

@@ -2,9 +2,12 @@
 
 {train,validation,test}_images.npy   uint8 [N, H, W, C], C order
 {train,validation,test}_labels.npy   int64 [N]
+{train,validation,test}_files.csv    path of each image below download.path; only where images are files of their own
 dataset.json                         `Card`
 """
 
+import csv
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +20,7 @@ from tasks.stage import read_record, write_json
 FOLDER = Path("data/prepared")
 
 SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -55,3 +59,14 @@ class Split:
         # Copy-on-write: torch wants arrays it may write to, and the files stay as they are.
         images = np.load(folder / f"{name}_images.npy", mmap_mode="c")
         return cls(images, np.load(folder / f"{name}_labels.npy"))
+
+
+def names(split: SplitName, indices: Sequence[int], folder: Path = FOLDER) -> list[str]:
+    """Say what a person calls these images of a split: by their paths, else by their places, `train[7]`."""
+    wanted = set(indices)
+    try:
+        with (folder / f"{split}_files.csv").open(newline="", encoding="utf-8") as file:
+            paths = {index: path for index, (path,) in enumerate(csv.reader(file)) if index in wanted}
+    except FileNotFoundError:
+        paths = {index: f"{split}[{index}]" for index in wanted}
+    return [paths[index] for index in indices]

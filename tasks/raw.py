@@ -4,6 +4,7 @@ A dataset's row in `DATASETS` names its format; `READERS` has a reader for each.
 """
 
 import pickle
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -21,6 +22,7 @@ CHUNK_BYTES = 1 << 22  # of images held at a time
 FETCH_AGAIN = "fetch it again: dvc repro --force --single-item download"
 
 Places = NDArray[np.int64]  # [n], which images of a source these are
+Format = tuple[int, int, str]  # width and height in pixels, and mode as Pillow calls it
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Source:
     image_shape: tuple[int, int, int]  # [H, W, C]
     chunks: Callable[[], Iterator[tuple[Images, Places]]]  # the images that can be read, in order: uint8 [n, H, W, C]
     files: tuple[Path, ...]
+    formats: Counter[Format]  # how many images of each; of image files, once all chunks have been
+    names: Callable[[], Iterator[str]] | None = None  # the paths of all, in order; None: they are not files
     keys: NDArray[np.float64] | None = None  # [N], in [0, 1), of each image's bytes; None: it is known by its place
 
 
@@ -69,7 +73,8 @@ def read_digits(folder: Path, dataset: Dataset) -> Raw:
     file = folder / "digits.csv"
     rows = np.loadtxt(file, delimiter=",")
     images = np.round(rows[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
-    source = Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: _placed(iter([images])), (file,))
+    formats = Counter({(8, 8, "L"): len(rows)})
+    source = Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: _placed(iter([images])), (file,), formats)
     return Raw(list(dataset.class_names), source)
 
 
@@ -110,7 +115,8 @@ def _idx_source(images: Path, labels: Path) -> Source:
                 yield np.frombuffer(chunk, np.uint8).reshape(-1, height, width, 1)
 
     values = np.fromfile(labels, np.uint8, offset=8).astype(np.int64)
-    return Source(values, (height, width, 1), lambda: _placed(chunks()), (images, labels))
+    formats = Counter({(width, height, "L"): count})
+    return Source(values, (height, width, 1), lambda: _placed(chunks()), (images, labels), formats)
 
 
 def _idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
@@ -151,7 +157,8 @@ def _cifar_source(files: list[Path], key: str) -> Source:
                 yield np.ascontiguousarray(images[start : start + step])
 
     values = np.concatenate([np.array(batch(file)[1], np.int64) for file in files])
-    return Source(values, (32, 32, 3), lambda: _placed(chunks()), tuple(files))
+    formats = Counter({(32, 32, "RGB"): len(values)})
+    return Source(values, (32, 32, 3), lambda: _placed(chunks()), tuple(files), formats)
 
 
 class _ArraysOnly(pickle.Unpickler):

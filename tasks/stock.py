@@ -8,7 +8,7 @@ data/raw/images.csv    path, class, split, sha256: a row an image, in the order 
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ CLASSES = "classes.txt"  # beside the annotations: a class a line, in the order 
 SPLITS: dict[str, SplitName] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image file and what is known of it."""
 
@@ -34,12 +34,24 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Listed(Iterable[Item]):
+    """The rows of images.csv, read anew each time they are gone through: a million need not be held."""
+
+    file: Path
+
+    def __iter__(self) -> Iterator[Item]:
+        with self.file.open(newline="", encoding="utf-8") as file:
+            for path, label, split, sha256 in csv.reader(file):
+                yield Item(path, label, SPLITS.get(split), sha256)
+
+
+@dataclass(frozen=True)
 class Stock:
     """All the images."""
 
     root: str
     class_names: list[str]
-    items: list[Item]
+    items: Iterable[Item]
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -51,9 +63,7 @@ class Stock:
     @classmethod
     def read(cls, folder: Path = RAW) -> "Stock":
         described = read_json(folder / "stock.json")
-        with (folder / "images.csv").open(newline="", encoding="utf-8") as file:
-            items = [Item(path, label, SPLITS.get(split), sha256) for path, label, split, sha256 in csv.reader(file)]
-        return cls(described["root"], described["class_names"], items)
+        return cls(described["root"], described["class_names"], Listed(folder / "images.csv"))
 
 
 def take(p: params.Download) -> Stock:

@@ -1,12 +1,16 @@
 """Decode the raw dataset into arrays, holding a validation split out of the training images.
 
 Reads:  params.yaml (transform, download.dataset), data/raw/, the image files that data/raw/images.csv lists
-Writes: data/prepared/
+Writes: data/prepared/, and what the data checks found: reports/data.json
 Run:    python -m tasks.transform
 """
 
+import csv
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -14,11 +18,13 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import image_files, params, raw
+from tasks import checks, image_files, params, raw
+from tasks.checks import DATA, Checks
 from tasks.datasets import DATASETS, RAW
-from tasks.prepared import Card, Images, Labels, SplitName
-from tasks.raw import Raw, Source
-from tasks.stage import StageError, run, stage
+from tasks.moments import Moments, deviations, pixel_sums
+from tasks.prepared import SPLITS, Card, Labels, SplitName
+from tasks.raw import Places, Raw, Source
+from tasks.stage import StageError, run, stage, write_json
 
 GOLDEN_RATIO = 0.618033988749895  # its multiples spread evenly over [0, 1)
 
@@ -30,20 +36,27 @@ def main() -> None:
         "transform",
         reads=["data/raw"],
         params=["transform", "download.dataset"],
-        writes=["data/prepared"],
+        writes=["data/prepared", DATA],
     ) as running:
         p = params.load()
         print(f"Decoding {p.download.dataset}", flush=True)
         folder = running.path("data/prepared")
         folder.mkdir()
-        card = prepare(p.download.dataset, p.transform, folder)
+        card, report = prepare(p.download.dataset, p.transform, folder)
+        write_json(running.path(DATA), asdict(report))
+        if report.problems:
+            running.publish(DATA)
+            raise StageError("\n".join(report.problems))
         card.write(folder)
-        sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
-        print(f"{card.name}: {sizes} images of {' x '.join(map(str, card.image_shape))} (height, width, channels)")
+    for reason in report.unreadable.values():
+        print(f"Left out: {reason}")
+    sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
+    print(f"{card.name}: {sizes} images of {' x '.join(map(str, card.image_shape))} (height, width, channels)")
+    print(f"Checked: {checks.summary(report)}; see {DATA}")
 
 
-def prepare(name: str, p: params.Transform, folder: Path) -> Card:
-    """Write the three splits of dataset `name` to `folder` and return their description.
+def prepare(name: str, p: params.Transform, folder: Path) -> tuple[Card, checks.Report]:
+    """Write the three splits of dataset `name` to `folder`; return their description, and what the checks found.
 
     Raises:
         StageError: a raw file is not what it should be, a label has no class, or a split would be empty.
@@ -56,26 +69,37 @@ def prepare(name: str, p: params.Transform, folder: Path) -> Card:
         if source.image_shape != dataset.training.image_shape:
             raise StageError(f"test images are {source.image_shape}, training images {dataset.training.image_shape}")
     splits = assign(dataset, p)
-    moments = Moments(channels=dataset.training.image_shape[2])
-    sizes: dict[SplitName, int] = {}
+    moments, seen = Moments(dataset.training.image_shape[2]), Checks()
+    labels: dict[SplitName, Labels] = {}
     for source in sources:
         masks = {split: mask for split, (owner, mask) in splits.items() if owner is source}
-        sizes |= write_splits(source, masks, folder, moments)
-    _refuse_bad(dataset.bad, sum(len(source.labels) for source in sources), p)
-    if empty := [split for split in splits if not sizes[split]]:
-        raise StageError(f"no image of the {' and '.join(empty)} split can be read")
+        labels |= write_splits(source, masks, folder, moments, seen)
+    if empty := [split for split in SPLITS if not len(labels[split])]:
+        reasons = "".join(f"\n  {reason}" for reason in dataset.bad.values())
+        raise StageError(f"no image of the {' and '.join(empty)} split can be read:{reasons}")
+    report = checks.report(
+        seen,
+        folder,
+        dataset=name,
+        class_names=dataset.class_names,
+        labels=labels,
+        formats=sum((source.formats for source in sources), Counter()),
+        unreadable=dataset.bad,
+        p=p,
+    )
     files = (file for source in sources for file in source.files)  # those of several splits may be the same
-    return Card(
+    card = Card(
         name=name,
         class_names=dataset.class_names,
         image_shape=list(dataset.training.image_shape),
         mean=moments.mean(),
         std=moments.std(),
-        sizes={split: sizes[split] for split in splits},
+        sizes={split: len(labels[split]) for split in SPLITS},
         sources={str(file.relative_to(RAW)): _digest(file) for file in dict.fromkeys(files)},
         resize=p.resize if own else "stretch",
         skipped=dataset.bad,
     )
+    return card, report
 
 
 def assign(dataset: Raw, p: params.Transform) -> dict[SplitName, tuple[Source, Mask]]:
@@ -125,73 +149,56 @@ def hold_out(labels: Labels, fraction: float, seed: int) -> Mask:
     return held_out
 
 
-class Moments:
-    """Per-channel mean and standard deviation of uint8 images scaled to [0, 1]; exact, because it sums integers."""
+def write_splits(
+    source: Source, masks: dict[SplitName, Mask], folder: Path, moments: Moments, checks: Checks
+) -> dict[SplitName, Labels]:
+    """Write the images, labels and paths that each mask chooses, in their order.
 
-    def __init__(self, channels: int) -> None:
-        self.count = 0
-        self.sums = [0] * channels
-        self.squares = [0] * channels
-
-    def add(self, images: Images) -> None:
-        """Take in `uint8 [n, H, W, C]`."""
-        self.count += prod(images.shape[:3])
-        for channel in range(len(self.sums)):
-            values = images[..., channel]
-            self.sums[channel] += int(values.sum(dtype=np.uint64))
-            self.squares[channel] += int(np.square(values, dtype=np.uint16).sum(dtype=np.uint64))
-
-    def mean(self) -> list[float]:
-        return [total / self.count / 255 for total in self.sums]
-
-    def std(self) -> list[float]:
-        variances = [
-            (square * self.count - total**2) / self.count**2
-            for total, square in zip(self.sums, self.squares, strict=True)
-        ]
-        return [variance**0.5 / 255 for variance in variances]
-
-
-def write_splits(source: Source, masks: dict[SplitName, Mask], folder: Path, moments: Moments) -> dict[SplitName, int]:
-    """Write the images and labels that each mask chooses, in their order; training images also go into `moments`.
+    All images also go into `checks`, training images into `moments`.
 
     Returns:
-        how many images were written of each split: all that can be read.
+        the labels of each split: of all images that can be read.
     """
-    labels: dict[SplitName, list[Labels]] = {split: [] for split in masks}
+    pixels = prod(source.image_shape[:2])
+    kept: dict[SplitName, list[Places]] = {split: [np.zeros(0, np.int64)] for split in masks}
     with ExitStack() as files:
         outputs = {split: files.enter_context((folder / f"{split}_images.npy").open("wb")) for split in masks}
         for split, mask in masks.items():
             _write_header(outputs[split], (int(mask.sum()), *source.image_shape))
         for images, places in source.chunks():
             for split, mask in masks.items():
-                chosen = images[mask[places]]
-                outputs[split].write(np.ascontiguousarray(chosen).data)
-                labels[split].append(source.labels[places[mask[places]]])
+                chosen = np.ascontiguousarray(images[mask[places]])
+                kept[split].append(places[mask[places]])
+                outputs[split].write(chosen.data)
+                sums, squares = pixel_sums(chosen)
+                checks.add(split, chosen, deviations(pixels, sums, squares))
                 if split == "train":
-                    moments.add(chosen)
-        written = {split: np.concatenate([*parts, np.zeros(0, np.int64)]) for split, parts in labels.items()}
-        for split, values in written.items():
-            np.save(folder / f"{split}_labels.npy", values)
+                    moments.add(pixels, sums, squares)
+        written = {split: np.concatenate(parts) for split, parts in kept.items()}
+        for split, places in written.items():
+            np.save(folder / f"{split}_labels.npy", source.labels[places])
             outputs[split].seek(0)
-            _write_header(outputs[split], (len(values), *source.image_shape))  # NumPy leaves room for any length
-    return {split: len(values) for split, values in written.items()}
+            _write_header(outputs[split], (len(places), *source.image_shape))  # NumPy leaves room for any length
+    if source.names:
+        for split, places in written.items():
+            _write_names(source.names(), places, folder / f"{split}_files.csv")
+    return {split: source.labels[places] for split, places in written.items()}
+
+
+def _write_names(names: Iterator[str], places: Places, path: Path) -> None:
+    """Write the names at `places`, which are in order."""
+    chosen = iter(places.tolist())
+    wanted = next(chosen, None)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for place, name in enumerate(names):
+            if place == wanted:
+                writer.writerow((name,))
+                wanted = next(chosen, None)
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-
-
-def _refuse_bad(bad: dict[str, str], count: int, p: params.Transform) -> None:
-    if not bad:
-        return
-    listed = "\n".join(f"  {reason}" for reason in bad.values())
-    found = f"{len(bad)} of {count} images cannot be read:\n{listed}"
-    if p.on_bad_image == "fail":
-        raise StageError(f"{found}\nMend or remove them, or leave them out with transform.on_bad_image: skip")
-    if len(bad) > p.max_bad_fraction * count:
-        raise StageError(f"{found}\nThese are more than transform.max_bad_fraction = {p.max_bad_fraction}")
-    print(f"Left out: {found}", flush=True)
 
 
 def _check(source: Source, class_names: list[str]) -> None:

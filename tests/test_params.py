@@ -30,6 +30,7 @@ BAD = [
     ("transform", "resize", "fit", "'crop' or 'stretch'"),
     ("transform", "on_bad_image", "warn", "'fail' or 'skip'"),
     ("transform", "max_bad_fraction", 1.0, "less than 1"),
+    ("transform", "on_leak", "skip", "'fail' or 'allow'"),
     ("transform", "validation_fraction", 0, "greater than 0"),
     ("transform", "validation_fraction", 1.0, "less than 1"),
     ("transform", "test_fraction", "0.2", "valid number"),

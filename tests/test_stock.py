@@ -46,7 +46,7 @@ def test_a_folder_for_each_class() -> None:
     found = taken()
     assert found.class_names == ["cat", "dog"]
     assert listed(found) == [("cat/2.JPG", "cat", None), ("cat/old/3.jpeg", "cat", None), ("dog/1.png", "dog", None)]
-    assert found.items[2].sha256 == hashlib.sha256(b"dog/1.png").hexdigest()
+    assert list(found.items)[2].sha256 == hashlib.sha256(b"dog/1.png").hexdigest()
     assert sorted(path.name for path in Path("data/raw").iterdir()) == ["images.csv", "stock.json"]
 
 

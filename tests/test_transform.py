@@ -10,7 +10,7 @@ import pytest
 import torchvision
 from sklearn.datasets import load_digits
 
-from tasks import datasets, download, transform
+from tasks import datasets, download, moments, transform
 from tasks import raw as raw_files
 from tasks.prepared import Card, Split, SplitName
 from tests.conftest import idx, made, made_images, with_archives, write_params
@@ -79,11 +79,18 @@ def test_mean_and_std_are_numpys_of_the_training_split(raw: Path) -> None:
 
 def test_moments_are_kept_for_each_channel() -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 7, 3), np.uint8)
-    moments = transform.Moments(channels=3)
+    summed = moments.Moments(channels=3)
     for chunk in np.split(images, [3, 11]):
-        moments.add(chunk)
-    assert moments.mean() == pytest.approx((images / 255).mean((0, 1, 2)), rel=1e-12)
-    assert moments.std() == pytest.approx((images / 255).std((0, 1, 2)), rel=1e-12)
+        summed.add(35, *moments.pixel_sums(chunk))
+    assert summed.mean() == pytest.approx((images / 255).mean((0, 1, 2)), rel=1e-12)
+    assert summed.std() == pytest.approx((images / 255).std((0, 1, 2)), rel=1e-12)
+
+
+def test_deviations_are_those_of_each_image() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 5, 7, 3), np.uint8)
+    images[3] = 77
+    found = moments.deviations(35, *moments.pixel_sums(images))
+    assert found == pytest.approx(images.astype(float).std((1, 2)), abs=1e-9)
 
 
 def test_the_held_out_images_are_stratified_and_depend_on_the_seed() -> None:

@@ -1,0 +1,200 @@
+"""Data checks: what should be known about a dataset before anything is trained on it.
+
+The stage transform shows them every image that it writes; what they find is reports/data.json (`Report`). Two images
+are copies if their pixels are the same once they have their final size: that is all that the network sees of them.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks import params
+from tasks.prepared import SPLITS, Images, Labels, SplitName, names
+from tasks.raw import Format
+
+DATA = "reports/data.json"
+NEARLY_CONSTANT = 2.0  # of 255 grey levels: an image whose standard deviation is below that shows nothing
+LISTED = 1000  # images, groups of copies and formats that the report lists at most; it counts them all
+NAMED = 10  # of the images of a group, and of the groups in an error
+
+Place = tuple[SplitName, int]  # an image of data/prepared
+Digests = np.dtype([("high", "<u8"), ("low", "<u8")])
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Images with the same pixels."""
+
+    count: int
+    images: list[str]
+    classes: list[str]  # of each image
+    splits: list[SplitName]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The contents of data.json."""
+
+    passed: bool
+    problems: list[str]  # why nothing may be trained on it
+    dataset: str
+    images: int
+    classes: list[dict[str, str | int]]  # name, and how many images of it are in train, validation and test
+    formats: list[dict[str, int | str]]  # width, height, mode, images: as the files have them, the most frequent first
+    unreadable: dict[str, str]  # image file -> why
+    nearly_constant: int
+    nearly_constant_images: list[str]
+    copies: dict[SplitName, int]  # images that the same split has already
+    leaks: dict[str, int]  # "train_test": images of test that train has, too
+    conflicts: int  # groups of copies that are not of one class
+    groups: list[Copies]  # those with a leak from train into test first, then those with a conflict
+
+
+class Checks:
+    """What is remembered of each image: a digest of its pixels, and whether it is nearly constant."""
+
+    def __init__(self) -> None:
+        self.digests = {split: bytearray() for split in SPLITS}
+        self.constant: list[Place] = []
+
+    def add(self, split: SplitName, images: Images, deviations: NDArray[np.float64]) -> None:
+        """Take in `uint8 [n, H, W, C]`, the next ones of the split, and their standard deviations `[n, C]`."""
+        digests = self.digests[split]
+        first = len(digests) // Digests.itemsize
+        self.constant += [(split, first + int(index)) for index in np.flatnonzero(deviations.max(1) < NEARLY_CONSTANT)]
+        for image in images:
+            digests.extend(hashlib.blake2b(image.data, digest_size=Digests.itemsize).digest())
+
+    def groups(self) -> list[list[Place]]:
+        """Find the images that are there more than once: the places of each, in the order of the splits.
+
+        Those that are nearly constant are left out: they are the same because they show nothing.
+        """
+        digests = np.concatenate([np.frombuffer(self.digests[split], Digests) for split in SPLITS])
+        starts = np.cumsum([0, *(len(self.digests[split]) // Digests.itemsize for split in SPLITS)])
+        order = np.lexsort((digests["low"], digests["high"]))  # stable: the images of a group stay in order
+        repeated = np.flatnonzero(digests[order][1:] == digests[order][:-1]) + 1
+        constant = set(self.constant)
+        groups: list[list[Place]] = []
+        last = -1
+        for at in repeated.tolist():
+            if at - 1 != last:
+                groups.append([_place(order[at - 1], starts)])
+            groups[-1].append(_place(order[at], starts))
+            last = at
+        return sorted(group for group in groups if group[0] not in constant)
+
+
+def _place(position: np.int64, starts: NDArray[np.int64]) -> Place:
+    split = int(np.searchsorted(starts, position, side="right")) - 1
+    return SPLITS[split], int(position - starts[split])
+
+
+def report(
+    checks: Checks,
+    folder: Path,
+    *,
+    dataset: str,
+    class_names: list[str],
+    labels: dict[SplitName, Labels],
+    formats: Counter[Format],
+    unreadable: dict[str, str],
+    p: params.Transform,
+) -> Report:
+    """Put together what was found about the images that were written to `folder`, and judge it by `p`."""
+    groups = checks.groups()
+    leaks = {
+        f"{a}_{b}": sum(_members(group, b) for group in groups if _members(group, a))
+        for a, b in combinations(SPLITS, 2)
+    }
+
+    def classes(group: list[Place]) -> list[str]:
+        return [class_names[labels[split][index]] for split, index in group]
+
+    conflicts = [len(set(classes(group))) > 1 for group in groups]
+    urgency = [(not _leaked(group), not conflict) for group, conflict in zip(groups, conflicts, strict=True)]
+    foremost = [groups[at] for at in sorted(range(len(groups)), key=urgency.__getitem__)[:LISTED]]
+    named = _names({*checks.constant[:LISTED], *(place for group in foremost for place in group[:NAMED])}, folder)
+    listed = [
+        Copies(len(group), [named[place] for place in group[:NAMED]], classes(group)[:NAMED], [s for s, _ in group])
+        for group in foremost
+    ]
+    problems = [*_unreadable(unreadable, labels, p), *_leaking(leaks["train_test"], len(labels["test"]), listed, p)]
+    return Report(
+        passed=not problems,
+        problems=problems,
+        dataset=dataset,
+        images=sum(map(len, labels.values())),
+        classes=[
+            {"name": name, **{split: int((labels[split] == number).sum()) for split in SPLITS}}
+            for number, name in enumerate(class_names)
+        ],
+        formats=[
+            {"width": width, "height": height, "mode": mode, "images": count}
+            for (width, height, mode), count in formats.most_common(LISTED)
+        ],
+        unreadable=unreadable,
+        nearly_constant=len(checks.constant),
+        nearly_constant_images=[named[place] for place in checks.constant[:LISTED]],
+        copies={split: sum(max(0, _members(group, split) - 1) for group in groups) for split in SPLITS},
+        leaks=leaks,
+        conflicts=sum(conflicts),
+        groups=listed,
+    )
+
+
+def summary(found: Report) -> str:
+    """Say in one line what was found."""
+    return (
+        f"{len(found.unreadable):,} unreadable, {found.nearly_constant:,} nearly constant, "
+        f"{sum(found.copies.values()):,} copies within a split, "
+        f"{found.leaks['train_test']:,} test images in the train split"
+    )
+
+
+def _members(group: list[Place], split: SplitName) -> int:
+    return sum(owner == split for owner, _ in group)
+
+
+def _leaked(group: list[Place]) -> bool:
+    return bool(_members(group, "train") and _members(group, "test"))
+
+
+def _names(places: set[Place], folder: Path) -> dict[Place, str]:
+    named: dict[Place, str] = {}
+    for split in SPLITS:
+        indices = sorted(index for owner, index in places if owner == split)
+        named |= {(split, index): name for index, name in zip(indices, names(split, indices, folder), strict=True)}
+    return named
+
+
+def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], p: params.Transform) -> list[str]:
+    images = len(unreadable) + sum(map(len, labels.values()))
+    if (p.on_bad_image == "skip" and len(unreadable) <= p.max_bad_fraction * images) or not unreadable:
+        return []
+    listed = "\n".join(f"  {reason}" for reason in unreadable.values())
+    advice = (
+        "Mend or remove them, or leave them out with transform.on_bad_image: skip"
+        if p.on_bad_image == "fail"
+        else f"These are more than transform.max_bad_fraction = {p.max_bad_fraction}"
+    )
+    return [f"{len(unreadable)} of {images} images cannot be read:\n{listed}\n{advice}"]
+
+
+def _leaking(count: int, images: int, listed: list[Copies], p: params.Transform) -> list[str]:
+    if p.on_leak == "allow" or not count:
+        return []
+    leaking = [group for group in listed if {"train", "test"} <= set(group.splits)]
+    lines = [f"  {' = '.join(group.images)}" for group in leaking[:NAMED]]
+    if len(leaking) > NAMED:
+        lines.append(f"  and more, see {DATA}")
+    return [
+        f"{count} of {images} test images are in the train split, too:\n"
+        + "\n".join(lines)
+        + "\nRemove one of each, or accept them with transform.on_leak: allow"
+    ]
