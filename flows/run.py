@@ -28,8 +28,8 @@ RECIPES = {
     "csv": (20, 0.01, "fitted"),
     "folder": (20, 0.01, "fitted"),
 }
-# Some of their test images are in the train split as published: Barz and Denzler, Do We Train on Test Data? Purging CIFAR
-# of Near-Duplicates, Journal of Imaging 6(6), 2020.
+# As published, some of their test images are among the training images: Barz and Denzler, Do We Train on Test Data?
+# Purging CIFAR of Near-Duplicates, Journal of Imaging 6(6), 2020.
 LEAKS_ARE_PUBLISHED = ("cifar10", "cifar100")
 FALLBACK = "digits"
 MARKER = Path(".cache/fallback-params.yaml")  # what the fallback made of params.yaml

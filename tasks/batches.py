@@ -52,9 +52,16 @@ def batches(split: Split, indices: BatchIndices, device: torch.device) -> DataLo
     return DataLoader(Indexed(split), batch_size=None, sampler=indices, pin_memory=device.type == "cuda")
 
 
-@torch.inference_mode()
 def predict(classifier: nn.Module, split: Split, batch_size: int, device: torch.device) -> Tensor:
     """Compute the logits of a split in evaluation mode, `float32 [N, classes]` on the CPU."""
+    return torch.cat([logits for logits, _ in logits_of(classifier, split, batch_size, device)])
+
+
+@torch.inference_mode()
+def logits_of(
+    classifier: nn.Module, split: Split, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits `float32 [n, classes]` and labels `int64 [n]` of a split, batch by batch, on the CPU."""
     classifier.eval()
-    indices = BatchIndices(len(split.labels), batch_size)
-    return torch.cat([classifier(images.to(device)).cpu() for images, _ in batches(split, indices, device)])
+    for images, labels in batches(split, BatchIndices(len(split.labels), batch_size), device):
+        yield classifier(images.to(device)).cpu(), labels

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import params
-from tasks.prepared import SPLITS, Images, Labels, SplitName, names
+from tasks.prepared import SPLITS, Images, Labels, Place, SplitName, names
 from tasks.raw import Format
 
 DATA = "reports/data.json"
@@ -22,7 +22,6 @@ NEARLY_CONSTANT = 2.0  # of 255 grey levels: an image whose standard deviation i
 LISTED = 1000  # images, groups of copies and formats that the report lists at most; it counts them all
 NAMED = 10  # of the images of a group, and of the groups in an error
 
-Place = tuple[SplitName, int]  # an image of data/prepared
 Digests = np.dtype([("high", "<u8"), ("low", "<u8")])
 
 
@@ -119,7 +118,7 @@ def report(
     conflicts = [len(set(classes(group))) > 1 for group in groups]
     urgency = [(not _leaked(group), not conflict) for group, conflict in zip(groups, conflicts, strict=True)]
     foremost = [groups[at] for at in sorted(range(len(groups)), key=urgency.__getitem__)[:LISTED]]
-    named = _names({*checks.constant[:LISTED], *(place for group in foremost for place in group[:NAMED])}, folder)
+    named = names({*checks.constant[:LISTED], *(place for group in foremost for place in group[:NAMED])}, folder)
     listed = [
         Copies(len(group), [named[place] for place in group[:NAMED]], classes(group)[:NAMED], [s for s, _ in group])
         for group in foremost
@@ -163,14 +162,6 @@ def _members(group: list[Place], split: SplitName) -> int:
 
 def _leaked(group: list[Place]) -> bool:
     return bool(_members(group, "train") and _members(group, "test"))
-
-
-def _names(places: set[Place], folder: Path) -> dict[Place, str]:
-    named: dict[Place, str] = {}
-    for split in SPLITS:
-        indices = sorted(index for owner, index in places if owner == split)
-        named |= {(split, index): name for index, name in zip(indices, names(split, indices, folder), strict=True)}
-    return named
 
 
 def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], p: params.Transform) -> list[str]:

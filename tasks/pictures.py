@@ -1,5 +1,6 @@
 """Pictures for people: what the dataset looks like, and what the model makes of it."""
 
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -36,16 +37,24 @@ def predictions(split: Split, predicted: Labels, class_names: list[str], count: 
     return figure
 
 
-def _grid(images: Images, titles: list[str], colors: list[str]) -> Figure:
+def suspects(images: list[Images], said: list[tuple[str, str, float]]) -> Figure:
+    """Draw images `uint8 [H, W, C]` under their label, what the model says instead, and how sure it is of it."""
+    titles = [f"{label}?\n{predicted} {confidence:.0%}" for label, predicted, confidence in said]
+    figure = _grid(images, titles, ["black"] * len(titles))
+    figure.suptitle(f"Labels that the model doubts most: {len(titles)} images, and what it would say")
+    return figure
+
+
+def _grid(images: Sequence[Images] | Images, titles: list[str], colors: list[str]) -> Figure:
     """Draw images in rows, in inches on one axis: with an axis each, matplotlib takes ten times as long."""
-    rows = ceil(len(images) / COLUMNS)
+    rows = max(1, ceil(len(images) / COLUMNS))
     width, height, head = COLUMNS * CELL[0], rows * CELL[1], 0.4
     figure = Figure(figsize=(width, height + head), dpi=80)
     axis = figure.add_axes((0, 0, 1, height / (height + head)))
     axis.axis("off")
-    scale = SIDE / max(images.shape[1:3])
     for place, (image, title, color) in enumerate(zip(images, titles, colors, strict=True)):
         row, column = divmod(place, COLUMNS)
+        scale = SIDE / max(image.shape[:2])
         bottom, center = (row + 1) * CELL[1] - 0.05, (column + 0.5) * CELL[0]
         top, half = bottom - image.shape[0] * scale, image.shape[1] * scale / 2
         axis.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(center - half, center + half, bottom, top))

@@ -7,7 +7,7 @@ dataset.json                         `Card`
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ FOLDER = Path("data/prepared")
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+Place = tuple[SplitName, int]  # an image: the number `int` of a split
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -61,12 +62,14 @@ class Split:
         return cls(images, np.load(folder / f"{name}_labels.npy"))
 
 
-def names(split: SplitName, indices: Sequence[int], folder: Path = FOLDER) -> list[str]:
-    """Say what a person calls these images of a split: by their paths, else by their places, `train[7]`."""
-    wanted = set(indices)
-    try:
-        with (folder / f"{split}_files.csv").open(newline="", encoding="utf-8") as file:
-            paths = {index: path for index, (path,) in enumerate(csv.reader(file)) if index in wanted}
-    except FileNotFoundError:
-        paths = {index: f"{split}[{index}]" for index in wanted}
-    return [paths[index] for index in indices]
+def names(places: AbstractSet[Place], folder: Path = FOLDER) -> dict[Place, str]:
+    """Say what a person calls these images: by their paths, else by their places, `train[7]`."""
+    named: dict[Place, str] = {}
+    for split in {split for split, _ in places}:
+        try:
+            with (folder / f"{split}_files.csv").open(newline="", encoding="utf-8") as file:
+                paths = ((split, index, path) for index, (path,) in enumerate(csv.reader(file)))
+                named |= {(split, index): path for split, index, path in paths if (split, index) in places}
+        except FileNotFoundError:
+            named |= {(owner, index): f"{owner}[{index}]" for owner, index in places if owner == split}
+    return named

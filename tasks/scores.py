@@ -1,0 +1,68 @@
+"""What a model makes of each image: the class it predicts, how sure it is of it, and the loss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tasks.batches import logits_of
+from tasks.prepared import Labels, Split
+
+BINS = 15  # of confidence, as in Guo et al.
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of each of N images."""
+
+    labels: Labels  # int64 [N]
+    predicted: Labels  # int64 [N]
+    confidence: Floats  # float32 [N], the probability of the predicted class
+    loss: Floats  # float32 [N], cross-entropy
+
+
+def score(classifier: nn.Module, split: Split, batch_size: int, device: torch.device) -> Scores:
+    """Score a split batch by batch, so that its logits need not be held."""
+    parts = [of(logits, labels) for logits, labels in logits_of(classifier, split, batch_size, device)]
+    return Scores(
+        labels=np.concatenate([part.labels for part in parts]),
+        predicted=np.concatenate([part.predicted for part in parts]),
+        confidence=np.concatenate([part.confidence for part in parts]),
+        loss=np.concatenate([part.loss for part in parts]),
+    )
+
+
+def of(logits: Tensor, labels: Tensor) -> Scores:
+    """Score logits `float32 [N, classes]` of images with the labels `int64 [N]`."""
+    confidence, predicted = logits.softmax(1).max(1)
+    loss = cross_entropy(logits, labels, reduction="none")
+    return Scores(labels.numpy(), predicted.numpy(), confidence.numpy(), loss.numpy())
+
+
+def calibration(scores: Scores) -> list[dict[str, float]]:
+    """Compare how sure the model is with how often it is right: a row for each bin of confidence that has images.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017: bins of equal width, closed on the right.
+    """
+    edges = np.linspace(0, 1, BINS + 1)
+    chosen = np.digitize(scores.confidence, edges[1:-1], right=True)
+    right = scores.predicted == scores.labels
+    return [
+        {
+            "confidence": float(scores.confidence[chosen == number].mean(dtype=np.float64)),
+            "accuracy": float(right[chosen == number].mean()),
+            "images": int((chosen == number).sum()),
+        }
+        for number in np.unique(chosen)
+    ]
+
+
+def calibration_error(bins: list[dict[str, float]]) -> float:
+    """Compute the expected calibration error: how far the bins of `calibration` are off, on average over the images."""
+    images = sum(row["images"] for row in bins)
+    return sum(row["images"] / images * abs(row["accuracy"] - row["confidence"]) for row in bins)
