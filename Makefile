@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # One installation, shared by all targets: anew only after requirements.txt has changed.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run schedule test bench check predict lock clean
+.PHONY: help run schedule report test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ run: $(INSTALLED) ## train, evaluate, export and verify; DATASET=name chooses an
 
 schedule: $(INSTALLED) ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
 	@$(BIN)/python -m flows.retraining --cron "$(or $(CRON),$(error when? make schedule CRON="0 3 * * *"))"
+
+report: $(INSTALLED) ## write reports/report.html and reports/report.md: all that there is to see of the last run
+	@$(BIN)/python -m flows.page
 
 # Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
 test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST

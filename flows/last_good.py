@@ -6,6 +6,7 @@ from pathlib import Path
 from tasks.dvc import log_path
 
 FOLDER = Path(".cache/last-good")
+EARLIER = Path(".cache/before-last-good")  # the last complete run that came to something else
 KEPT = ("params.yaml", "dvc.lock", "reports")
 
 
@@ -16,8 +17,21 @@ def keep() -> None:
     partial.mkdir(parents=True)
     for name in KEPT:
         (shutil.copytree if Path(name).is_dir() else shutil.copy2)(name, partial / name)
+    if FOLDER.exists() and not _same(FOLDER):
+        shutil.rmtree(EARLIER, ignore_errors=True)
+        FOLDER.rename(EARLIER)
     shutil.rmtree(FOLDER, ignore_errors=True)
     partial.rename(FOLDER)
+
+
+def before() -> Path | None:
+    """Return what is kept of the last complete run whose inputs or outputs were others than now; None: of none."""
+    return next((folder for folder in (FOLDER, EARLIER) if folder.exists() and not _same(folder)), None)
+
+
+def _same(folder: Path) -> bool:
+    lock = Path("dvc.lock")
+    return lock.exists() and (folder / lock).read_bytes() == lock.read_bytes()
 
 
 def way_back(stage: str) -> str:

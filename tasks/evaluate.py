@@ -144,8 +144,11 @@ def write_predictions(path: Path, test: Scores, class_names: list[str]) -> None:
 def write_suspects(path: Path, suspected: list[Suspect]) -> None:
     _write_csv(
         path,
-        ("image", "split", "label", "predicted", "confidence", "loss"),
-        ((s.image, s.split, s.label, s.predicted, f"{s.confidence:.6f}", f"{s.loss:.6f}") for s in suspected),
+        ("image", "split", "index", "label", "predicted", "confidence", "loss"),
+        (
+            (s.image, s.split, str(s.index), s.label, s.predicted, f"{s.confidence:.6f}", f"{s.loss:.6f}")
+            for s in suspected
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from tasks.prepared import Images, Labels, Split
 
@@ -16,12 +17,17 @@ SIDE = 1.55
 
 def samples(split: Split, class_names: list[str], count: int) -> Figure:
     """Draw `count` images under their labels, the first ones of each class in turn."""
-    rank = np.empty(len(split.labels), int)  # an image's place among those of its class
-    for label in np.unique(split.labels):
-        members = np.flatnonzero(split.labels == label)
-        rank[members] = np.arange(len(members))
-    chosen = np.lexsort((split.labels, rank))[:count]
+    chosen = in_turn(split.labels, count)
     return _grid(split.images[chosen], [class_names[label] for label in split.labels[chosen]], ["black"] * len(chosen))
+
+
+def in_turn(labels: Labels, count: int) -> NDArray[np.int64]:
+    """Choose `count` places of `labels`: the first of each class, then the second of each, and so on."""
+    rank = np.empty(len(labels), int)  # a place's number among those of its class
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rank[members] = np.arange(len(members))
+    return np.lexsort((labels, rank))[:count]
 
 
 def predictions(split: Split, predicted: Labels, class_names: list[str], count: int) -> Figure:

@@ -131,7 +131,11 @@ def made(name: str, images: int = 8) -> dict[str, bytes]:
 @pytest.fixture
 def raw(workspace: Path) -> Path:
     """data/raw in the workspace, as download leaves it, with 8 training and 8 test images."""
-    folder = workspace / "data/raw/FashionMNIST/raw"
+    return write_raw(workspace)
+
+
+def write_raw(project: Path) -> Path:
+    folder = project / "data/raw/FashionMNIST/raw"
     folder.mkdir(parents=True)
     for name, data in made_archives().items():
         (folder / name).write_bytes(data)

@@ -98,6 +98,19 @@ def test_git_sees_no_file_that_it_should_not(first: str, project: Path, command:
     assert not [line for line in changed if line.startswith("??")]
 
 
+def test_the_report_is_of_this_run_until_something_changes(first: str, project: Path, command: Command) -> None:
+    printed = command("python", "-m", "flows.page", cwd=project).stdout
+    assert printed.startswith("May go live: the ONNX model predicts what the .pth model predicts\nreports/report.html\n")
+    page = (project / "reports/report.html").read_text()
+    run = json.loads((project / "reports/run.json").read_text())
+    assert run["host"] in page
+    assert f"{run['stages']['train']['seconds']:.1f}</td>" in page
+    edit(project / "params.yaml", "epochs: 60", "epochs: 61")
+    printed = command("python", "-m", "flows.page", cwd=project).stdout
+    assert printed.startswith("Out of date: train would run again\n")
+    edit(project / "params.yaml", "epochs: 61", "epochs: 60")
+
+
 def test_the_next_run_says_so_again_and_changes_nothing(first: str, project: Path, command: Command) -> None:
     lock = (project / "dvc.lock").read_bytes()
     again = command("python", "-m", "flows.run", cwd=project).stdout

@@ -1,0 +1,221 @@
+"""The present state of the pipeline as a page: what went in, what came out, and what is new since the last run.
+
+Reads:  params.yaml, data/prepared/, reports/, and the run before this one in .cache/
+Writes: reports/report.html, all in one file, and reports/report.md, for a pull request
+Run:    python -m flows.page
+"""
+
+import base64
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from flows import charts, differences, last_good, project_lock
+from flows.project_lock import ProjectLocked
+from tasks import checks, params, pictures
+from tasks.params import ParamsError
+from tasks.prepared import FOLDER, SPLITS, Card, Images, Split
+from tasks.stage import StageError, read_json
+
+HTML, MARKDOWN = Path("reports/report.html"), Path("reports/report.md")
+SHOWN = 20  # images of each kind
+LISTED = 50  # rows of a table
+THUMBNAIL = 160  # pixels, the longer side of an image at most
+
+Cell = dict[str, str]  # src, name, caption
+
+
+def main() -> None:
+    try:
+        with project_lock.hold():
+            context = gather()
+            for path in (HTML, MARKDOWN):
+                path.write_text(render(path, context), encoding="utf-8")
+    except (ParamsError, StageError, ProjectLocked) as error:
+        sys.exit(f"report: {error}")
+    print(f"{context['verdict']}\n{HTML}\n{MARKDOWN}")
+
+
+def gather() -> dict[str, Any]:
+    """Collect all that the templates show; None where a stage has not left it.
+
+    Raises:
+        StageError: no stage has left anything, or DVC cannot tell whether it is of one run.
+    """
+    data = _json(checks.DATA)
+    if data is None:
+        raise StageError(f"there is no {checks.DATA} yet: make run")
+    trained = data["passed"]  # else the figures are of another run
+    metrics = _json("reports/metrics.json") if trained else None
+    parity = _json("reports/parity.json") if trained else None
+    changed = stale()
+    before = last_good.before()
+    return {
+        "verdict": verdict(data, metrics, parity, changed),
+        "live": bool(parity and parity["passed"] and not changed),
+        "changed": changed,
+        "data": data,
+        "totals": {split: sum(row[split] for row in data["classes"]) for split in SPLITS},
+        "metrics": metrics,
+        "parity": parity,
+        "run": _json("reports/run.json") if trained else None,
+        "parameters": params.PATH.read_text(encoding="utf-8"),
+        "compared": before is not None,
+        "new_parameters": differences.parameters(before, Path()) if before else [],
+        "new_results": differences.results(before, Path()) if before else [],
+        "confused": charts.most_confused(metrics["confusion_matrix"], list(metrics["per_class"])) if metrics else [],
+        "charts": _charts(metrics),
+        **_grids(data["passed"], metrics is not None),
+    }
+
+
+def verdict(
+    data: dict[str, Any], metrics: dict[str, Any] | None, parity: dict[str, Any] | None, changed: list[str]
+) -> str:
+    """Say in one sentence whether the model may go live."""
+    if not data["passed"]:
+        return "Not trained: the data checks failed"
+    if metrics is None:
+        return "Not trained yet"
+    if parity is None:
+        return "Not exported: there is no verdict on the ONNX model yet"
+    if not parity["passed"]:
+        return f"May not go live: {parity['reason']}"
+    if changed:
+        return f"Out of date: {', '.join(changed)} would run again"
+    return "May go live: the ONNX model predicts what the .pth model predicts"
+
+
+def stale() -> list[str]:
+    """List the stages that `dvc repro` would run again: what the page shows of them is not of the present inputs.
+
+    Raises:
+        StageError: DVC does not say.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise StageError(f"dvc status failed: {answer.stderr.strip()}")
+    return list(json.loads(answer.stdout))
+
+
+def render(path: Path, context: dict[str, Any]) -> str:
+    """Fill in the template of `path`, report.html or report.md."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=path.suffix == ".html",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"value": value, "cell": cell, "listed": listed}
+    return environment.get_template(f"{path.name}.jinja").render(context)
+
+
+def listed(items: Iterable[Any]) -> list[Any]:
+    """Cut what is too long for a page."""
+    return list(islice(items, LISTED))
+
+
+def value(something: object) -> str:
+    """Write a value of a table: a number with four digits, a missing one as a dash."""
+    if something is None:
+        return "-"
+    if isinstance(something, float):
+        return f"{something:.4g}"
+    return f"{something:,}" if isinstance(something, int) and not isinstance(something, bool) else f"{something}"
+
+
+def cell(something: object) -> str:
+    """Write a value into a Markdown table, where a bar and a line's end would end the cell."""
+    return value(something).replace("|", "\\|").replace("\n", " ")
+
+
+def _json(path: str) -> dict[str, Any] | None:
+    return read_json(Path(path)) if Path(path).exists() else None
+
+
+def _rows(path: str) -> list[dict[str, str]]:
+    if not Path(path).exists():
+        return []
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _charts(metrics: dict[str, Any] | None) -> dict[str, str]:
+    if metrics is None:
+        return {}
+    curve = [{name: float(text) for name, text in row.items()} for row in _rows("reports/learning_curve.csv")]
+    figures = {
+        "learning_curve": charts.learning_curve(curve),
+        "calibration": charts.calibration(metrics["calibration"]),
+        "confusion_matrix": charts.confusion_matrix(metrics["confusion_matrix"], list(metrics["per_class"])),
+    }
+    return {name: _uri("image/svg+xml", charts.svg(figure)) for name, figure in figures.items()}
+
+
+def _grids(passed: bool, trained: bool) -> dict[str, list[Cell]]:
+    """Choose the images to show: samples of each class, the best and worst predictions, and labels in doubt."""
+    grids: dict[str, list[Cell]] = {"samples": [], "best": [], "worst": [], "suspects": []}
+    if not passed or not (FOLDER / "dataset.json").exists():
+        return grids
+    class_names = Card.read().class_names
+    splits: dict[str, Split] = {split: Split.read(split) for split in SPLITS}
+    train = splits["train"]
+    grids["samples"] = _cells(
+        (train.images[at], f"train[{at}]", class_names[train.labels[at]])
+        for at in pictures.in_turn(train.labels, SHOWN)
+    )
+    rows = _rows("reports/predictions.csv")
+    if not trained or len(rows) != len(splits["test"].labels):
+        return grids
+    right = np.array([row["actual"] == row["predicted"] for row in rows])
+    loss = np.array([float(row["loss"]) for row in rows])
+    order = np.argsort(loss, kind="stable")
+    hits, misses = order[right[order]], order[~right[order]][::-1]
+    best = hits[pictures.in_turn(splits["test"].labels[hits], SHOWN)]
+
+    for name, chosen in (("best", best), ("worst", misses[:SHOWN])):
+        grids[name] = _cells((splits["test"].images[at], f"test[{at}]", said(rows[at])) for at in chosen)
+    grids["suspects"] = _cells(
+        (splits[row["split"]].images[int(row["index"])], row["image"], f"{row['label']}? {row['predicted']}, {row['image']}")
+        for row in _rows("reports/suspects.csv")[:SHOWN]
+    )
+    return grids
+
+
+def said(row: dict[str, str]) -> str:
+    """Say what was predicted, and where that is wrong, what it is."""
+    predicted = f"{row['predicted']} {float(row['confidence']):.0%}"
+    return predicted if row["actual"] == row["predicted"] else f"{predicted}, is {row['actual']}"
+
+
+def _cells(shown: Iterable[tuple[Images, str, str]]) -> list[Cell]:
+    return [{"src": _thumbnail(image), "name": name, "caption": caption} for image, name, caption in shown]
+
+
+def _thumbnail(pixels: Images) -> str:
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return _uri("image/png", buffer.getvalue())
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+if __name__ == "__main__":
+    main()

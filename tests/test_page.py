@@ -1,0 +1,234 @@
+"""make report: what the page says in each state, that it is whole, and that a browser shows it without complaint."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from contextlib import chdir
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows import charts, differences, last_good, page
+from tasks import evaluate, export, train, transform
+from tests.conftest import edit, write_params, write_raw
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(autouse=True)
+def nothing_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC is not asked: a workspace has no dvc.yaml."""
+    monkeypatch.setattr(page, "stale", list)
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which all stages have run once, for the copies that the tests change."""
+    folder = tmp_path_factory.mktemp("complete")
+    with chdir(folder):
+        write_params()
+        write_raw(folder)
+        for stage in (transform, train, evaluate, export):
+            stage.main()
+    return folder
+
+
+@pytest.fixture
+def exported(complete: Path, workspace: Path) -> Path:
+    shutil.copytree(complete, workspace, dirs_exist_ok=True)
+    return Path("reports")
+
+
+def written() -> tuple[str, str]:
+    page.main()
+    return page.HTML.read_text(), page.MARKDOWN.read_text()
+
+
+class Whole(HTMLParser):
+    """Fails on a tag that is closed in the wrong place, and keeps what the page refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_all_in_one_file(exported: Path) -> None:
+    html, _ = written()
+    sources = Whole(html).sources
+    assert len(sources) > 3 + 6  # charts, and images of each kind
+    for source in sources:
+        kind, _, content = source.partition(";base64,")
+        data = base64.b64decode(content, validate=True)
+        if kind == "data:image/png":
+            Image.open(io.BytesIO(data)).verify()
+        else:
+            assert kind == "data:image/svg+xml"
+            assert ElementTree.fromstring(data).tag.endswith("svg")
+    assert not re.search(r"https?://(?!www\.w3\.org)|url\(|@import", html)
+
+
+def test_both_say_what_the_stages_found(exported: Path) -> None:
+    metrics = json.loads((exported / "metrics.json").read_text())
+    for text in written():
+        assert "May go live: the ONNX model predicts what the .pth model predicts" in text
+        assert f"{metrics['accuracy']:.1%}" in text
+        assert f"{metrics['loss']:.4f}" in text
+        assert f"{metrics['calibration_error']:.1%}" in text
+        assert "T-shirt/top" in text
+        assert "No run that came to anything else is kept here." in text
+        assert "learning_rate: 0.01" in text
+    html, markdown = written()
+    suspects = (exported / "suspects.csv").read_text().count("\n") - 1
+    assert html.count("<figcaption>") == 6 + 8 + suspects  # samples, the best and the worst of the test images
+    assert "| largest logit error |" in markdown
+    assert "16 images: 6 train, 2 validation, 8 test; 10 classes." in markdown
+
+
+def test_the_page_is_of_the_last_run_and_says_so_if_that_is_old(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "stale", lambda: ["train", "evaluate"])
+    html, markdown = written()
+    assert "Out of date: train, evaluate would run again" in html
+    assert "Out of date: train, evaluate would run again" in markdown
+    assert 'class="verdict live"' not in html
+
+
+def test_what_is_not_there_yet_is_not_shown(prepared: Path) -> None:
+    html, markdown = written()
+    assert "Not trained yet" in html
+    Whole(html)
+    assert "<h2>Training</h2>" not in html
+    assert "## Test" not in markdown
+    assert html.count("<figure>") == 6  # the training images
+
+
+def test_a_model_without_a_verdict_may_not_go_live(exported: Path) -> None:
+    (exported / "parity.json").unlink()
+    html, _ = written()
+    assert "Not exported: there is no verdict" in html
+    assert "<h2>Training</h2>" in html
+    assert 'class="verdict live"' not in html
+
+
+def test_a_model_that_failed_parity_may_not_go_live(exported: Path) -> None:
+    edit(exported / "parity.json", '"passed": true', '"passed": false')
+    edit(exported / "parity.json", '"reason": ""', '"reason": "a logit differs by 3"')
+    for text in written():
+        assert "May not go live: a logit differs by 3" in text
+
+
+def test_data_that_failed_its_checks_hide_the_figures_of_an_earlier_run(exported: Path) -> None:
+    raw = Path("data/raw/FashionMNIST/raw")
+    for prefix in ("images-idx3", "labels-idx1"):
+        (raw / f"train-{prefix}-ubyte").write_bytes((raw / f"t10k-{prefix}-ubyte").read_bytes())
+    with pytest.raises(SystemExit):
+        transform.main()
+    for text in written():
+        assert "Not trained: the data checks failed" in text
+        assert "6 of 8 test images are in the train split, too:" in text
+        assert "Parity" not in text
+        assert "Passed" not in text
+        assert "<figure>" not in text
+
+
+def test_before_the_first_run_it_says_what_to_do(workspace: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^report: there is no reports/data.json yet: make run$"):
+        page.main()
+
+
+def test_names_are_text_and_not_html(exported: Path) -> None:
+    for name in ("data.json", "metrics.json"):
+        edit(exported / name, "T-shirt/top", "<script>alert(1)</script>|x")
+    html, markdown = written()
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;|x" in html
+    assert "| <script>alert(1)</script>\\|x |" in markdown
+
+
+def test_what_differs_from_the_run_before(exported: Path) -> None:
+    Path("dvc.lock").write_text("1")
+    last_good.keep()
+    assert last_good.before() is None
+    Path("dvc.lock").write_text("2")
+    before = json.loads((exported / "metrics.json").read_text())
+    write_params(train={"learning_rate": 0.5}, transform={"seed": 3})
+    evaluate.main()
+    edit(exported / "metrics.json", f'"accuracy": {before["accuracy"]}', '"accuracy": 0.987')
+    for kept in (False, True):
+        if kept:  # the next complete run keeps the one before it, too
+            last_good.keep()
+            last_good.keep()
+        html, markdown = written()
+        assert "| train.learning_rate | 0.01 | 0.5 | +0.49 |" in markdown
+        assert "| transform.seed | 0 | 3 | +3 |" in markdown
+        change = 0.987 - before["accuracy"]
+        assert f"| accuracy | {before['accuracy']:.4g} | 0.987 | {change:+.4g} |" in markdown
+        assert "train.epochs |" not in markdown
+        assert ">train.learning_rate</td>" in html
+
+
+def test_a_change_has_a_direction_where_there_are_two_numbers() -> None:
+    assert differences.Difference("x", 1, 3).change == 2
+    assert differences.Difference("x", None, 3).change is None
+    assert differences.Difference("x", "a", "b").change is None
+    assert differences.Difference("x", False, True).change is None
+
+
+def test_the_pairs_that_are_confused_most() -> None:
+    counts = [[5, 3, 0], [1, 9, 0], [0, 4, 6]]
+    assert charts.most_confused(counts, ["a", "b", "c"], 2) == [
+        {"actual": "c", "predicted": "b", "images": 4, "share": 0.4},
+        {"actual": "a", "predicted": "b", "images": 3, "share": 3 / 8},
+    ]
+    assert len(charts.most_confused(counts, ["a", "b", "c"])) == 3
+
+
+def test_charts_take_a_hundred_classes_and_the_same_figures_give_the_same_bytes() -> None:
+    counts: Any = np.random.default_rng(0).integers(0, 9, (100, 100)).tolist()
+    first, second = (charts.svg(charts.confusion_matrix(counts, [f"class {n}" for n in range(100)])) for _ in range(2))
+    assert first == second
+    assert len(first) < 1e6
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
+def test_chromium_shows_it_without_an_error(exported: Path, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    written()
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+    logged = ("--enable-logging=stderr", "--window-size=1000,4000", f"--user-data-dir={tmp_path / 'profile'}")
+    page_url = page.HTML.absolute().as_uri()
+    shot = tmp_path / "page.png"
+    command = [CHROMIUM, *flags, *logged, f"--screenshot={shot}", page_url]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" not in answer.stderr
+    with Image.open(shot) as image:
+        colors = image.convert("RGB").getcolors(1 << 24)
+    assert colors
+    assert len(colors) > 200  # text, charts and images, not a blank page
+
+    # What the page may not load, it would complain of: the test can fail.
+    page.HTML.write_text(page.HTML.read_text().replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" in answer.stderr
