@@ -189,7 +189,11 @@ def _grids(passed: bool, trained: bool) -> dict[str, list[Cell]]:
     for name, chosen in (("best", best), ("worst", misses[:SHOWN])):
         grids[name] = _cells((splits["test"].images[at], f"test[{at}]", said(rows[at])) for at in chosen)
     grids["suspects"] = _cells(
-        (splits[row["split"]].images[int(row["index"])], row["image"], f"{row['label']}? {row['predicted']}, {row['image']}")
+        (
+            splits[row["split"]].images[int(row["index"])],
+            row["image"],
+            f"{row['label']}? {row['predicted']}, {row['image']}",
+        )
         for row in _rows("reports/suspects.csv")[:SHOWN]
     )
     return grids

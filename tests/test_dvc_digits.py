@@ -65,7 +65,7 @@ def test_plots_show_curves_confusion_matrix_and_pictures(project: Path, lock: by
     plots = json.loads(printed)["data"]
     assert set(plots) == {
         *("Loss", "Confusion matrix", "reports/learning_curve.csv"),
-        *("reports/samples.png", "reports/predictions.png"),
+        *("reports/samples.png", "reports/predictions.png", "reports/suspects.png"),
     }
     (loss,) = plots["Loss"]
     rows = (

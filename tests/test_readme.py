@@ -15,7 +15,7 @@ from tasks import evaluate, export, train
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-TARGETS = {"help", "run", "schedule", "test", "bench", "check", "predict", "lock", "clean"}
+TARGETS = {"help", "run", "schedule", "report", "test", "bench", "check", "predict", "lock", "clean"}
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def test_the_readme_names_the_oldest_runtime() -> None:
 def test_every_file_that_the_readme_names_is_there() -> None:
     tracked = subprocess.run(("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     made = {"models/model.onnx", "models/model.pth", "models/model.json", "data/raw", "data/prepared"}
+    made |= {"reports/suspects.csv", "reports/report.html", "reports/report.md"}
     for name in re.findall(r"(?:flows|tasks|serving|reports|docs|models|data)/[\w./-]*\w", README):
         assert name in made or name.startswith("data/inbox/") or any(path.startswith(name) for path in tracked), name
     assert re.findall(r"make (\w+)", README)
