@@ -4,13 +4,13 @@ The stage transform shows them every image that it writes; what they find is rep
 are copies if their pixels are the same once they have their final size: that is all that the network sees of them.
 """
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from tasks import params
@@ -67,7 +67,7 @@ class Checks:
         first = len(digests) // Digests.itemsize
         self.constant += [(split, first + int(index)) for index in np.flatnonzero(deviations.max(1) < NEARLY_CONSTANT)]
         for image in images:
-            digests.extend(hashlib.blake2b(image.data, digest_size=Digests.itemsize).digest())
+            digests.extend(xxhash.xxh3_128_digest(image.data))
 
     def groups(self) -> list[list[Place]]:
         """Find the images that are there more than once: the places of each, in the order of the splits.
