@@ -231,7 +231,8 @@ def memory_map_memory(project: Path) -> Pairs:
 def _from_map(project: Path, count: int, epochs: int) -> dict[str, Any]:
     _photographs(project, count)
     output(project, PYTHON, "-m", "tasks.transform")
-    printed: dict[str, Any] = json.loads(output(project, PYTHON, "-m", "benchmarks.memory_map", str(epochs)))
+    lines = output(project, PYTHON, "-m", "benchmarks.memory_map", str(epochs)).splitlines()
+    printed: dict[str, Any] = json.loads(lines[-1])
     return printed
 
 
