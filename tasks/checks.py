@@ -5,7 +5,7 @@ are copies if their pixels are the same once they have their final size: that is
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -22,17 +22,25 @@ NEARLY_CONSTANT = 2.0  # of 255 grey levels: an image whose standard deviation i
 LISTED = 1000  # images, groups of copies and formats that the report lists at most; it counts them all
 NAMED = 10  # of the images of a group, and of the groups in an error
 
+LEAKS = {f"{a}_{b}": (a, b) for a, b in combinations(SPLITS, 2)}  # "train_test": images of test that train has, too
 Digests = np.dtype([("high", "<u8"), ("low", "<u8")])
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Images with the same pixels."""
+    """Images with the same pixels; listed are the first few, at least one of each split that has any."""
 
     count: int
     images: list[str]
     classes: list[str]  # of each image
     splits: list[SplitName]
+
+    def __str__(self) -> str:
+        pairs = list(zip(self.splits, self.images, strict=True))
+        return "; ".join(
+            f"{split}: {', '.join(image for owner, image in pairs if owner == split)}"
+            for split in dict.fromkeys(self.splits)
+        )
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,18 @@ class Report:
     passed: bool
     problems: list[str]  # why nothing may be trained on it
     dataset: str
-    images: int
-    classes: list[dict[str, str | int]]  # name, and how many images of it are in train, validation and test
-    formats: list[dict[str, int | str]]  # width, height, mode, images: as the files have them, the most frequent first
-    unreadable: dict[str, str]  # image file -> why
-    nearly_constant: int
-    nearly_constant_images: list[str]
-    copies: dict[SplitName, int]  # images that the same split has already
-    leaks: dict[str, int]  # "train_test": images of test that train has, too
-    conflicts: int  # groups of copies that are not of one class
-    groups: list[Copies]  # those with a leak from train into test first, then those with a conflict
+    images: int = 0
+    classes: list[dict[str, str | int]] = field(default_factory=list)  # name, and how many images each split has
+    incomplete: list[str] = field(default_factory=list)  # classes that have images, but not in every split
+    # width, height (upright), mode, images: as the files have them, the most frequent first
+    formats: list[dict[str, int | str]] = field(default_factory=list)
+    unreadable: list[dict[str, str]] = field(default_factory=list)  # image, reason: all of them
+    nearly_constant: int = 0
+    nearly_constant_images: list[str] = field(default_factory=list)
+    copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))  # that the same split has already
+    leaks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEAKS, 0))  # images of the second split
+    conflicts: int = 0  # groups of copies that are not of one class
+    groups: list[Copies] = field(default_factory=list)  # first those that leak from train into test, then conflicts
 
 
 class Checks:
@@ -107,10 +117,7 @@ def report(
 ) -> Report:
     """Put together what was found about the images that were written to `folder`, and judge it by `p`."""
     groups = checks.groups()
-    leaks = {
-        f"{a}_{b}": sum(_members(group, b) for group in groups if _members(group, a))
-        for a, b in combinations(SPLITS, 2)
-    }
+    leaks = {name: sum(_members(group, b) for group in groups if _members(group, a)) for name, (a, b) in LEAKS.items()}
 
     def classes(group: list[Place]) -> list[str]:
         return [class_names[labels[split][index]] for split, index in group]
@@ -118,26 +125,33 @@ def report(
     conflicts = [len(set(classes(group))) > 1 for group in groups]
     urgency = [(not _leaked(group), not conflict) for group, conflict in zip(groups, conflicts, strict=True)]
     foremost = [groups[at] for at in sorted(range(len(groups)), key=urgency.__getitem__)[:LISTED]]
-    named = names({*checks.constant[:LISTED], *(place for group in foremost for place in group[:NAMED])}, folder)
+    shown = [_in_turn(group)[:NAMED] for group in foremost]
+    named = names({*checks.constant[:LISTED], *(place for group in shown for place in group)}, folder)
     listed = [
-        Copies(len(group), [named[place] for place in group[:NAMED]], classes(group)[:NAMED], [s for s, _ in group])
-        for group in foremost
+        Copies(len(group), [named[place] for place in some], classes(some), [split for split, _ in some])
+        for group, some in zip(foremost, shown, strict=True)
     ]
-    problems = [*_unreadable(unreadable, labels, p), *_leaking(leaks["train_test"], len(labels["test"]), listed, p)]
+    counts: dict[str, dict[str, str | int]] = {
+        name: {split: int((labels[split] == number).sum()) for split in SPLITS}
+        for number, name in enumerate(class_names)
+    }
+    problems = [
+        *_too_few(class_names),
+        *_unreadable(unreadable, labels, p),
+        *_leaking(leaks["train_test"], len(labels["test"]), listed, p),
+    ]
     return Report(
         passed=not problems,
         problems=problems,
         dataset=dataset,
         images=sum(map(len, labels.values())),
-        classes=[
-            {"name": name, **{split: int((labels[split] == number).sum()) for split in SPLITS}}
-            for number, name in enumerate(class_names)
-        ],
+        classes=[{"name": name, **of_split} for name, of_split in counts.items()],
+        incomplete=[name for name, of_split in counts.items() if any(of_split.values()) and not all(of_split.values())],
         formats=[
             {"width": width, "height": height, "mode": mode, "images": count}
             for (width, height, mode), count in formats.most_common(LISTED)
         ],
-        unreadable=unreadable,
+        unreadable=[{"image": image, "reason": reason} for image, reason in unreadable.items()],
         nearly_constant=len(checks.constant),
         nearly_constant_images=[named[place] for place in checks.constant[:LISTED]],
         copies={split: sum(max(0, _members(group, split) - 1) for group in groups) for split in SPLITS},
@@ -150,10 +164,19 @@ def report(
 def summary(found: Report) -> str:
     """Say in one line what was found."""
     return (
+        f"{len(found.incomplete):,} classes without images in some split, "
         f"{len(found.unreadable):,} unreadable, {found.nearly_constant:,} nearly constant, "
         f"{sum(found.copies.values()):,} copies within a split, "
         f"{found.leaks['train_test']:,} test images in the train split"
     )
+
+
+def _in_turn(group: list[Place]) -> list[Place]:
+    """Order a group by splits in turn: the first of each, then the second of each."""
+    rank: dict[Place, int] = {}
+    for split in SPLITS:
+        rank |= {place: number for number, place in enumerate(place for place in group if place[0] == split)}
+    return sorted(group, key=rank.__getitem__)
 
 
 def _members(group: list[Place], split: SplitName) -> int:
@@ -164,11 +187,17 @@ def _leaked(group: list[Place]) -> bool:
     return bool(_members(group, "train") and _members(group, "test"))
 
 
+def _too_few(class_names: list[str]) -> list[str]:
+    if len(class_names) > 1:
+        return []
+    return [f"there is one class only, {class_names[0]}: a classifier has to tell it from at least one other"]
+
+
 def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], p: params.Transform) -> list[str]:
     images = len(unreadable) + sum(map(len, labels.values()))
     if (p.on_bad_image == "skip" and len(unreadable) <= p.max_bad_fraction * images) or not unreadable:
         return []
-    listed = "\n".join(f"  {reason}" for reason in unreadable.values())
+    listed = "\n".join(f"  {image}: {reason}" for image, reason in unreadable.items())
     advice = (
         "Mend or remove them, or leave them out with transform.on_bad_image: skip"
         if p.on_bad_image == "fail"
@@ -181,11 +210,11 @@ def _leaking(count: int, images: int, listed: list[Copies], p: params.Transform)
     if p.on_leak == "allow" or not count:
         return []
     leaking = [group for group in listed if {"train", "test"} <= set(group.splits)]
-    lines = [f"  {' = '.join(group.images)}" for group in leaking[:NAMED]]
+    lines = [f"  {group}" for group in leaking[:NAMED]]
     if len(leaking) > NAMED:
         lines.append(f"  and more, see {DATA}")
     return [
         f"{count} of {images} test images are in the train split, too:\n"
         + "\n".join(lines)
-        + "\nRemove one of each, or accept them with transform.on_leak: allow"
+        + "\nRemove them from one of the two splits, or accept them with transform.on_leak: allow"
     ]

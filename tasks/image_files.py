@@ -22,6 +22,7 @@ from tasks.stage import StageError
 from tasks.stock import Item, Stock
 
 UNITS = 2**64
+AT_MOST = 1024  # images of a chunk, however small they are
 
 
 def read(p: params.Transform) -> Raw:
@@ -73,7 +74,7 @@ def _source(
         return image_file.fit(image, shape, p.resize), (*image.size, image.mode)
 
     def chunks() -> Iterator[tuple[Images, Places]]:
-        step = max(os.cpu_count() or 1, raw.CHUNK_BYTES // prod(shape))
+        step = max(os.cpu_count() or 1, min(AT_MOST, raw.CHUNK_BYTES // prod(shape)))
         rest = enumerate(items())
         with ThreadPoolExecutor() as pool:
             # One chunk ahead: the threads decode it while the one before is checked and written.
@@ -84,7 +85,7 @@ def _source(
                 for place, item, future in chunk:
                     found = future.result()
                     if isinstance(found, ImageError):
-                        bad[item.path] = str(found)
+                        bad[item.path] = str(found).removeprefix(f"{Path(stock.root) / item.path}: ")
                     else:
                         images.append(found[0])
                         places.append(place)

@@ -2,7 +2,7 @@
 
 Outputs are written to a folder beside their place and renamed into it after the stage has succeeded, if its inputs are
 still what they were and whoever started it is still there. A failure that has a reason prints it in one sentence and
-exits with 1, one that is a defect keeps its traceback; either publishes nothing.
+exits with 1, one that is a defect keeps its traceback; either publishes nothing but a report that says why.
 """
 
 import errno

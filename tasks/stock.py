@@ -8,6 +8,8 @@ data/raw/images.csv    path, class, split, sha256: a row an image, in the order 
 
 import csv
 import hashlib
+import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +21,10 @@ from tasks.datasets import RAW
 from tasks.prepared import SplitName
 from tasks.stage import StageError, read_json, write_json
 
+AT_A_TIME = 4096  # files
+CLASSES_AT_MOST = 1000  # that are known by a number alone, or as many as there are images
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # in a path: control characters, and bytes that are no UTF-8
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e\d+)?", re.IGNORECASE)
 CLASSES = "classes.txt"  # beside the annotations: a class a line, in the order of their numbers
 SPLITS: dict[str, SplitName] = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
@@ -78,16 +84,31 @@ def take(p: params.Download) -> Stock:
     class_names, items = _annotated(root, p.csv) if p.dataset == "csv" else _in_folders(root)
     if not items:
         raise StageError(f"{root} holds no images: put files of {', '.join(SUFFIXES)} there, or change download.path")
+    if odd := [repr(item.path) for item in items if UNWRITABLE.search(item.path)]:
+        raise StageError(f"{root}: names of files that cannot be written down; rename them:\n  " + "\n  ".join(odd))
+    items.sort(key=lambda item: item.path)
     with ThreadPoolExecutor() as pool:
-        hashes = pool.map(lambda item: hashlib.sha256((root / item.path).read_bytes()).hexdigest(), items)
-        hashed = [replace(item, sha256=sha256) for item, sha256 in zip(items, hashes, strict=True)]
-    return Stock(p.path, class_names, sorted(hashed, key=lambda item: item.path))
+        for start in range(0, len(items), AT_A_TIME):
+            part = slice(start, start + AT_A_TIME)
+            items[part] = pool.map(lambda item: replace(item, sha256=_sha256(root / item.path)), items[part])
+    return Stock(p.path, class_names, items)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_folders(root: Path) -> tuple[list[str], list[Item]]:
     """List `<class>/*.png`, or `train/<class>/*.png` and the same of test and val (torchvision's ImageFolder)."""
     if (root / "train").is_dir():
         places: dict[Path, SplitName | None] = {root / name: SPLITS[name] for name in SPLITS if (root / name).is_dir()}
+        others = [path for path in root.iterdir() if path not in places and any(map(_is_image, path.rglob("*")))]
+        if others:
+            raise StageError(
+                f"{root}: beside train/ there are images in {', '.join(sorted(path.name for path in others))}, "
+                f"but a split is one of {', '.join(SPLITS)}; if train is a class, put all classes into train/"
+            )
     else:
         places = {root: None}
     items = [
@@ -110,11 +131,9 @@ def _annotated(root: Path, p: params.Csv) -> tuple[list[str], list[Item]]:
     """List what an annotations file names: an image and its class a row, as in the tutorial's CustomImageDataset."""
     file = root / p.file
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = _read(file)
     except FileNotFoundError:
         raise StageError(f"{file} is missing: download.csv.file names the annotations in download.path") from None
-    except UnicodeDecodeError as error:
-        raise StageError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from None
     named = _class_file(root / CLASSES)
     wrong: list[str] = []
     items: dict[str, Item] = {}
@@ -136,12 +155,12 @@ def _annotated(root: Path, p: params.Csv) -> tuple[list[str], list[Item]]:
         items[path] = Item(path, label, SPLITS.get(split))
     if wrong:
         raise StageError(f"{file} is refused:\n" + "\n".join(f"  {reason}" for reason in wrong))
-    return _named(list(items.values()), named)
+    return _named(list(items.values()), named, file)
 
 
 def _rows(text: str, file: Path, p: params.Csv, wrong: list[str]) -> Iterator[tuple[int, tuple[str, str, str]]]:
     """Yield line number, and image, label and split, of each row."""
-    reader = csv.reader(text.splitlines(keepends=True), skipinitialspace=True, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])] if p.header else None
         wanted = {"image": p.image, "label": p.label, "split": p.split}
@@ -172,18 +191,34 @@ def _column(wanted: str | int | None, header: Sequence[str] | None, file: Path, 
 
 
 def _class_file(path: Path) -> list[str]:
-    return (
-        [name.strip() for name in path.read_text(encoding="utf-8").splitlines() if name.strip()]
-        if path.exists()
-        else []
-    )
+    names = [name.strip() for name in _read(path).splitlines() if name.strip()] if path.exists() else []
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise StageError(f"{path} names {', '.join(twice)} more than once")
+    return names
 
 
-def _named(items: list[Item], named: list[str]) -> tuple[list[str], list[Item]]:
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _named(items: list[Item], named: list[str], file: Path) -> tuple[list[str], list[Item]]:
     """Turn labels that are numbers into the names of their classes, which are the numbers where there are no names."""
     labels = {item.label for item in items}
-    numbers = all(label.isdecimal() for label in labels) and not labels & set(named)
-    if numbers and not named:
-        named = [str(number) for number in range(max(map(int, labels), default=-1) + 1)]
-    names = {label: named[int(label)] if numbers else label for label in labels}
-    return named or sorted(labels), [replace(item, label=names[item.label]) for item in items]
+    if not named and all(label.isdecimal() for label in labels):
+        most = max(map(int, labels), default=-1)
+        if most >= max(CLASSES_AT_MOST, len(items)):
+            raise StageError(
+                f"{file}: label {most} of {len(items)} images: numbers count the classes from 0; "
+                f"if they are names, list them in {CLASSES}"
+            )
+        named = [str(number) for number in range(most + 1)]
+    elif not named and any(label.isdecimal() for label in labels):
+        if odd := sorted(label for label in labels if NUMBER.fullmatch(label) and not label.isdecimal()):
+            raise StageError(f"{file}: {', '.join(odd)} among labels that are numbers: they count the classes from 0")
+        named = sorted(labels)
+    elif not named:
+        named = sorted(labels)
+    return named, [item if item.label in named else replace(item, label=named[int(item.label)]) for item in items]

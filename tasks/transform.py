@@ -42,14 +42,17 @@ def main() -> None:
         print(f"Decoding {p.download.dataset}", flush=True)
         folder = running.path("data/prepared")
         folder.mkdir()
-        card, report = prepare(p.download.dataset, p.transform, folder)
+        try:
+            card, report = prepare(p.download.dataset, p.transform, folder)
+        except StageError as error:
+            report = checks.Report(passed=False, problems=[str(error)], dataset=p.download.dataset)
         write_json(running.path(DATA), asdict(report))
         if report.problems:
             running.publish(DATA)
             raise StageError("\n".join(report.problems))
         card.write(folder)
-    for reason in report.unreadable.values():
-        print(f"Left out: {reason}")
+    for bad in report.unreadable:
+        print(f"Left out: {bad['image']}: {bad['reason']}")
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     print(f"{card.name}: {sizes} images of {' x '.join(map(str, card.image_shape))} (height, width, channels)")
     print(f"Checked: {checks.summary(report)}; see {DATA}")
@@ -75,7 +78,7 @@ def prepare(name: str, p: params.Transform, folder: Path) -> tuple[Card, checks.
         masks = {split: mask for split, (owner, mask) in splits.items() if owner is source}
         labels |= write_splits(source, masks, folder, moments, seen)
     if empty := [split for split in SPLITS if not len(labels[split])]:
-        reasons = "".join(f"\n  {reason}" for reason in dataset.bad.values())
+        reasons = "".join(f"\n  {image}: {reason}" for image, reason in dataset.bad.items())
         raise StageError(f"no image of the {' and '.join(empty)} split can be read:{reasons}")
     report = checks.report(
         seen,

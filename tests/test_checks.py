@@ -1,5 +1,6 @@
 """Data checks: leaks, copies, conflicts, blank and unreadable images are found and named, leaks refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_nothing_to_find(inbox: None) -> None:
     assert (found["passed"], found["problems"], found["images"]) == (True, [], 12)
     assert found["classes"] == [{"name": name, "train": 2, "validation": 2, "test": 2} for name in ("cat", "dog")]
     assert found["formats"] == [{"width": 12, "height": 8, "mode": "RGB", "images": 12}]
-    assert (found["nearly_constant"], found["groups"], found["unreadable"]) == (0, [], {})
+    assert (found["nearly_constant"], found["groups"], found["unreadable"]) == (0, [], [])
 
 
 def test_a_leak_from_train_into_test_is_an_error_unless_it_is_allowed(inbox: None) -> None:
@@ -63,8 +64,8 @@ def test_a_leak_from_train_into_test_is_an_error_unless_it_is_allowed(inbox: Non
     message, found = refused()
     assert message == (
         "transform: 1 of 4 test images are in the train split, too:\n"
-        "  train/cat/again.bmp = test/cat/2.png\n"
-        "Remove one of each, or accept them with transform.on_leak: allow"
+        "  train: train/cat/again.bmp; test: test/cat/2.png\n"
+        "Remove them from one of the two splits, or accept them with transform.on_leak: allow"
     )
     assert not found["passed"]
     assert found["leaks"] == {"train_validation": 0, "train_test": 1, "validation_test": 0}
@@ -81,17 +82,17 @@ def test_a_leak_from_train_into_test_is_an_error_unless_it_is_allowed(inbox: Non
     ]
 
 
-def test_a_leak_in_an_archive_is_named_by_its_places(raw: Path) -> None:
+def test_a_leak_in_an_archive_is_named_by_its_places(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test, _ = made_images(8, seed=2)
+    monkeypatch.setattr(checks, "NAMED", 3)
     train = made_images(8, seed=1)[0]
     train[:] = test[5]  # wherever the validation split is taken from
     (raw / "train-images-idx3-ubyte").write_bytes(idx(train))
-    with pytest.raises(
-        SystemExit, match=r"1 of 8 test images are in the train split, too:\n  train\[0\] = train\[1\] = "
-    ):
+    with pytest.raises(SystemExit, match=r"too:\n  train: train\[0\]; validation: validation\[0\]; test: test\[5\]\n"):
         transform.main()
     (group,) = read_json(DATA)["groups"]
-    assert (group["count"], group["images"][-1]) == (9, "test[5]")
+    assert group["count"] == 9
+    assert group["images"] == ["train[0]", "validation[0]", "test[5]"]
 
 
 def test_copies_in_other_places_are_reported(inbox: None) -> None:
@@ -128,12 +129,46 @@ def test_every_unreadable_file_is_in_the_report(inbox: None) -> None:
     (INBOX / "train/cat/text.png").write_text("no image")
     (INBOX / "test/dog/cut.png").write_bytes((INBOX / "train/cat/0.png").read_bytes()[:60])
     _, found = refused()
-    assert set(found["unreadable"]) == {"train/cat/text.png", "test/dog/cut.png"}
+    assert {bad["image"] for bad in found["unreadable"]} == {"train/cat/text.png", "test/dog/cut.png"}
     assert len(found["problems"]) == 1
     found = checked(on_bad_image="skip", max_bad_fraction=0.2)
     assert found["passed"]
-    assert set(found["unreadable"]) == {"train/cat/text.png", "test/dog/cut.png"}
+    assert {bad["image"] for bad in found["unreadable"]} == {"train/cat/text.png", "test/dog/cut.png"}
     assert found["images"] == 12
+
+
+def test_why_they_are_unreadable_is_said_without_a_path_of_the_machine(inbox: None, tmp_path: Path) -> None:
+    (INBOX / "train/cat/text.png").write_text("no image")
+    write_params(download={"dataset": "folder", "path": str(INBOX.absolute())})
+    download.main()
+    with pytest.raises(SystemExit):
+        transform.main()
+    assert read_json(DATA)["unreadable"] == [
+        {"image": "train/cat/text.png", "reason": "not a PNG, JPEG, WebP or BMP image"}
+    ]
+    assert str(tmp_path) not in DATA.read_text()
+
+
+def test_a_class_that_a_split_lacks_is_named(inbox: None) -> None:
+    (INBOX / "test/dog/8.png").rename(INBOX / "test/cat/8.png")
+    (INBOX / "test/dog/11.png").rename(INBOX / "test/cat/11.png")
+    assert checked()["incomplete"] == ["dog"]
+
+
+def test_one_class_is_no_classification(inbox: None) -> None:
+    for split in ("train", "val", "test"):
+        shutil.rmtree(INBOX / split / "dog")
+    message, found = refused()
+    assert "there is one class only, cat" in message
+    assert not found["passed"]
+
+
+def test_whatever_else_is_wrong_with_the_data_is_in_the_report_too(inbox: None) -> None:
+    shutil.rmtree(INBOX / "test")
+    message, found = refused(test_fraction=0.01)
+    assert "the test split would be empty" in message
+    assert found["problems"] == [message.removeprefix("transform: ")]
+    assert found["classes"] == []
 
 
 def test_sizes_and_modes_are_those_of_the_files(inbox: None) -> None:
@@ -170,7 +205,7 @@ def test_a_long_list_is_cut_and_counted(inbox: None, monkeypatch: pytest.MonkeyP
         put(f"test/cat/leak{number}.png", noise(50 + number))
     message, found = refused()
     assert "5 of 9 test images are in the train split, too:\n" in message
-    assert message.count(" = ") == 2
+    assert message.count("; test: ") == 2
     assert "  and more, see reports/data.json" in message
     assert (found["nearly_constant"], len(found["nearly_constant_images"])) == (5, 3)
     assert (found["leaks"]["train_test"], len(found["groups"])) == (5, 3)

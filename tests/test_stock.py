@@ -1,6 +1,8 @@
 """Your own images: what download lists of folders and CSV files, and what it refuses."""
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,7 +97,7 @@ def test_columns_by_name_quotes_and_a_split() -> None:
     ]
 
 
-@pytest.mark.parametrize("labels", [("1", "0"), ("dog", "cat")])
+@pytest.mark.parametrize("labels", [("1", "0"), ("dog", "cat"), ("1", "cat"), ("dog", "0")])
 def test_class_names_from_a_file(labels: tuple[str, str]) -> None:
     put("a.png", "b.png")
     (INBOX / stock.CLASSES).write_text("cat\ndog\ncow\n")
@@ -135,12 +137,53 @@ def test_every_wrong_row_is_named() -> None:
         ("a.png,1\n", {"header": False}, "has no column 'image' (download.csv.image); there is no header"),
         ('image,label\n"a.png,1\n', {}, "unexpected end of data"),
         ("", {}, "has no column 'image'"),
+        ("image,label\na.png,10423387\n", {}, "label 10423387 of 1 images: numbers count the classes from 0"),
+        ("image,label\na.png,1\nb.png,-1\n", {}, "-1 among labels that are numbers"),
+        ("image,label\na.png,1\nb.png,1.0\n", {}, "1.0 among labels that are numbers"),
     ],
 )
 def test_a_csv_file_that_cannot_be_used(text: str, csv: dict[str, object], reason: str) -> None:
-    put("a.png")
+    put("a.png", "b.png")
     write_csv(text)
     assert reason in refusal("csv", **csv)
+
+
+def test_letters_and_digits_may_be_classes() -> None:
+    put("a.png", "b.png")
+    write_csv("image,label\na.png,7\nb.png,A\n")
+    assert taken("csv").class_names == ["7", "A"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"cat\ndog\ncat\n", "classes.txt names cat more than once"), (b"caf\xe9\n", "classes.txt is not UTF-8")],
+)
+def test_a_list_of_classes_that_cannot_be_used(content: bytes, reason: str) -> None:
+    put("a.png")
+    write_csv("image,label\na.png,cat\n")
+    (INBOX / stock.CLASSES).write_bytes(content)
+    assert reason in refusal("csv")
+
+
+def test_a_list_of_classes_may_begin_with_a_byte_order_mark() -> None:
+    put("a.png")
+    write_csv("image,label\na.png,cat\n")
+    (INBOX / stock.CLASSES).write_bytes(b"\xef\xbb\xbfcat\n")
+    assert taken("csv").class_names == ["cat"]
+
+
+def test_folders_beside_train_that_are_no_splits_are_refused() -> None:
+    put("train/1.png", "car/2.png", "plane/3.png", "notes/x.txt")
+    assert "data/inbox: beside train/ there are images in car, plane, but a split is one of train, val" in refusal()
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"a\nb.png", b"a\rb.png"])
+def test_names_that_cannot_be_written_down_are_refused(name: bytes) -> None:
+    put("cat/1\u202fPM.png")
+    taken()
+    shutil.rmtree("data/raw")
+    Path(os.fsdecode(os.fsencode(INBOX / "cat") + b"/" + name)).write_text("x")
+    assert "data/inbox: names of files that cannot be written down; rename them:\n  'cat/" in refusal()
 
 
 def test_a_csv_file_that_is_missing_or_in_another_encoding() -> None:
