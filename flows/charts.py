@@ -1,6 +1,7 @@
 """The charts of the report, as SVG."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,9 @@ BLUE, ORANGE, GREY = "#1f5fa8", "#d9730d", "#8a8f98"
 def svg(figure: Figure) -> bytes:
     """Draw a figure; the same one gives the same bytes."""
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "report"}):
+    # Text stays text: the browser has letters that matplotlib's own font has not.
+    with mpl.rc_context({"svg.hashsalt": "report", "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
@@ -69,6 +72,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]], class_names: Sequence[str]
         places = range(len(class_names))
         axis.set_xticks(places, class_names, rotation=45, ha="right", rotation_mode="anchor")
         axis.set_yticks(places, class_names)
+        for label in (*axis.get_xticklabels(), *axis.get_yticklabels()):
+            label.set_parse_math(False)
         for (row, column), count in np.ndenumerate(table):
             if count:
                 color = "white" if share[row, column] > 0.5 else "black"

@@ -9,10 +9,10 @@ import base64
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from flows import charts, differences, last_good, project_lock
+from flows import charts, differences, last_good, project_lock, report
 from flows.project_lock import ProjectLocked
 from tasks import checks, params, pictures
 from tasks.params import ParamsError
@@ -30,6 +30,8 @@ from tasks.stage import StageError, read_json
 HTML, MARKDOWN = Path("reports/report.html"), Path("reports/report.md")
 SHOWN = 20  # images of each kind
 LISTED = 50  # rows of a table
+STAGES = ("download", "transform", "train", "evaluate", "export")
+MARKS = re.compile(r"[\\`*<>\[\]|~]|(?<![^\W_])_|_(?![^\W_])")  # what Markdown would take for its own
 THUMBNAIL = 160  # pixels, the longer side of an image at most
 
 Cell = dict[str, str]  # src, name, caption
@@ -41,7 +43,9 @@ def main() -> None:
             context = gather()
             for path in (HTML, MARKDOWN):
                 path.write_text(render(path, context), encoding="utf-8")
-    except (ParamsError, StageError, ProjectLocked) as error:
+    except ProjectLocked as error:
+        sys.exit(f"report: {error.holder} is at work; there is one to write when it has ended")
+    except (ParamsError, StageError) as error:
         sys.exit(f"report: {error}")
     print(f"{context['verdict']}\n{HTML}\n{MARKDOWN}")
 
@@ -59,7 +63,8 @@ def gather() -> dict[str, Any]:
     metrics = _json("reports/metrics.json") if trained else None
     parity = _json("reports/parity.json") if trained else None
     changed = stale()
-    before = last_good.before()
+    before = None if changed else last_good.before()
+    run = _json("reports/run.json")
     return {
         "verdict": verdict(data, metrics, parity, changed),
         "live": bool(parity and parity["passed"] and not changed),
@@ -68,14 +73,14 @@ def gather() -> dict[str, Any]:
         "totals": {split: sum(row[split] for row in data["classes"]) for split in SPLITS},
         "metrics": metrics,
         "parity": parity,
-        "run": _json("reports/run.json") if trained else None,
+        "run": run if run and trained and run.get("dvc_lock") == report.lock_digest() else None,
         "parameters": params.PATH.read_text(encoding="utf-8"),
-        "compared": before is not None,
+        "before": before,
         "new_parameters": differences.parameters(before, Path()) if before else [],
         "new_results": differences.results(before, Path()) if before else [],
         "confused": charts.most_confused(metrics["confusion_matrix"], list(metrics["per_class"])) if metrics else [],
         "charts": _charts(metrics),
-        **_grids(data["passed"], metrics is not None),
+        **_grids(trained, metrics is not None and "evaluate" not in changed),
     }
 
 
@@ -86,18 +91,18 @@ def verdict(
     if not data["passed"]:
         return "Not trained: the data checks failed"
     if metrics is None:
-        return "Not trained yet"
+        return "Not evaluated yet"
     if parity is None:
         return "Not exported: there is no verdict on the ONNX model yet"
     if not parity["passed"]:
         return f"May not go live: {parity['reason']}"
     if changed:
-        return f"Out of date: {', '.join(changed)} would run again"
+        return f"Out of date: {changed[0]} and what follows it would run again"
     return "May go live: the ONNX model predicts what the .pth model predicts"
 
 
 def stale() -> list[str]:
-    """List the stages that `dvc repro` would run again: what the page shows of them is not of the present inputs.
+    """List the stages whose inputs or outputs are not what DVC has recorded; they, and what follows, would run again.
 
     Raises:
         StageError: DVC does not say.
@@ -106,7 +111,8 @@ def stale() -> list[str]:
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
         raise StageError(f"dvc status failed: {answer.stderr.strip()}")
-    return list(json.loads(answer.stdout))
+    changed = json.loads(answer.stdout)
+    return [stage for stage in STAGES if stage in changed]
 
 
 def render(path: Path, context: dict[str, Any]) -> str:
@@ -119,13 +125,9 @@ def render(path: Path, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"value": value, "cell": cell, "listed": listed}
+    environment.filters |= {"value": value, "md": markdown, "digits": digits}
+    environment.globals["LISTED"] = LISTED
     return environment.get_template(f"{path.name}.jinja").render(context)
-
-
-def listed(items: Iterable[Any]) -> list[Any]:
-    """Cut what is too long for a page."""
-    return list(islice(items, LISTED))
 
 
 def value(something: object) -> str:
@@ -137,9 +139,14 @@ def value(something: object) -> str:
     return f"{something:,}" if isinstance(something, int) and not isinstance(something, bool) else f"{something}"
 
 
-def cell(something: object) -> str:
-    """Write a value into a Markdown table, where a bar and a line's end would end the cell."""
-    return value(something).replace("|", "\\|").replace("\n", " ")
+def digits(number: float | None, form: str) -> str:
+    """Write a number in a form of Python's; one that is missing, as it was not finite or not taken, as a dash."""
+    return "-" if number is None else format(number, form)
+
+
+def markdown(something: object) -> str:
+    """Write a value into a line or a table of Markdown, so that it is read as it is."""
+    return MARKS.sub(r"\\\g<0>", value(something)).replace("\n", " ")
 
 
 def _json(path: str) -> dict[str, Any] | None:
@@ -165,7 +172,7 @@ def _charts(metrics: dict[str, Any] | None) -> dict[str, str]:
     return {name: _uri("image/svg+xml", charts.svg(figure)) for name, figure in figures.items()}
 
 
-def _grids(passed: bool, trained: bool) -> dict[str, list[Cell]]:
+def _grids(passed: bool, evaluated: bool) -> dict[str, list[Cell]]:
     """Choose the images to show: samples of each class, the best and worst predictions, and labels in doubt."""
     grids: dict[str, list[Cell]] = {"samples": [], "best": [], "worst": [], "suspects": []}
     if not passed or not (FOLDER / "dataset.json").exists():
@@ -178,7 +185,7 @@ def _grids(passed: bool, trained: bool) -> dict[str, list[Cell]]:
         for at in pictures.in_turn(train.labels, SHOWN)
     )
     rows = _rows("reports/predictions.csv")
-    if not trained or len(rows) != len(splits["test"].labels):
+    if not evaluated or not rows:
         return grids
     right = np.array([row["actual"] == row["predicted"] for row in rows])
     loss = np.array([float(row["loss"]) for row in rows])

@@ -1,5 +1,6 @@
 """What a run came to: for the terminal, for Prefect's UI, and for reports/run.json."""
 
+import hashlib
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tasks.stage import read_json, write_json
 METRICS = Path("reports/metrics.json")
 PARITY = Path("reports/parity.json")
 RUN = Path("reports/run.json")
+LOCK = Path("dvc.lock")
 
 
 def summary(runs: Sequence[StageRun]) -> str:
@@ -89,10 +91,16 @@ def write_run(runs: Sequence[StageRun], started: datetime) -> None:
             "stages": {run.stage: {"outcome": run.outcome, "seconds": run.seconds} for run in runs},
             # Of the whole stage, its start and the validation included; None if it did not run.
             "training_images_per_s": round(images / trained.seconds) if trained.outcome == "ran" else None,
+            "dvc_lock": lock_digest(),  # what the figures belong to
             "host": platform.node(),
             "git_revision": _git_revision(),
         },
     )
+
+
+def lock_digest() -> str:
+    """Hash dvc.lock, which names the inputs and outputs of all stages."""
+    return f"sha256:{hashlib.sha256(LOCK.read_bytes()).hexdigest()}"
 
 
 def _git_revision() -> str | None:

@@ -80,6 +80,8 @@ def _run(datasets: list[str]) -> None:
     current = params.PATH.read_text(encoding="utf-8") if params.PATH.exists() else ""
     if datasets:
         wanted = changes(datasets[0])
+        if params.load().download.dataset == datasets[0]:
+            wanted = []  # whatever was changed since is the user's choice
         MARKER.unlink(missing_ok=True)
         run(training, wanted)
     elif (committed := _committed()) and falls_back(committed, current):

@@ -64,6 +64,6 @@ def _grid(images: Sequence[Images] | Images, titles: list[str], colors: list[str
         bottom, center = (row + 1) * CELL[1] - 0.05, (column + 0.5) * CELL[0]
         top, half = bottom - image.shape[0] * scale, image.shape[1] * scale / 2
         axis.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(center - half, center + half, bottom, top))
-        axis.text(center, top - 0.05, title, color=color, fontsize=11, ha="center", va="bottom")
+        axis.text(center, top - 0.05, title, color=color, fontsize=11, ha="center", va="bottom", parse_math=False)
     axis.set(xlim=(0, width), ylim=(height, 0))
     return figure

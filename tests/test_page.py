@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 from contextlib import chdir
+from dataclasses import asdict
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows import charts, differences, last_good, page
-from tasks import evaluate, export, train, transform
-from tests.conftest import edit, write_params, write_raw
+from flows import charts, differences, last_good, page, report
+from tasks import evaluate, export, parity, pictures, train, transform
+from tasks.dvc import StageRun
+from tasks.prepared import Split
+from tasks.stage import write_json
+from tests.conftest import edit, made_images, write_params, write_raw
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -96,7 +101,7 @@ def test_both_say_what_the_stages_found(exported: Path) -> None:
         assert f"{metrics['loss']:.4f}" in text
         assert f"{metrics['calibration_error']:.1%}" in text
         assert "T-shirt/top" in text
-        assert "No run that came to anything else is kept here." in text
+        assert "No run with other inputs or outputs is kept here." in text
         assert "learning_rate: 0.01" in text
     html, markdown = written()
     suspects = (exported / "suspects.csv").read_text().count("\n") - 1
@@ -110,14 +115,17 @@ def test_the_page_is_of_the_last_run_and_says_so_if_that_is_old(
 ) -> None:
     monkeypatch.setattr(page, "stale", lambda: ["train", "evaluate"])
     html, markdown = written()
-    assert "Out of date: train, evaluate would run again" in html
-    assert "Out of date: train, evaluate would run again" in markdown
+    for text in (html, markdown):
+        assert "Out of date: train and what follows it would run again" in text
+        assert "Since these figures were made, the inputs of train, evaluate have changed" in text
+        assert "To be seen once all is up to date." in text
     assert 'class="verdict live"' not in html
+    assert html.count("<figure>") == 6  # the predictions may be of other images
 
 
 def test_what_is_not_there_yet_is_not_shown(prepared: Path) -> None:
     html, markdown = written()
-    assert "Not trained yet" in html
+    assert "Not evaluated yet" in html
     Whole(html)
     assert "<h2>Training</h2>" not in html
     assert "## Test" not in markdown
@@ -137,6 +145,26 @@ def test_a_model_that_failed_parity_may_not_go_live(exported: Path) -> None:
     edit(exported / "parity.json", '"reason": ""', '"reason": "a logit differs by 3"')
     for text in written():
         assert "May not go live: a logit differs by 3" in text
+
+
+def test_a_verdict_without_numbers_is_shown(exported: Path) -> None:
+    verdict = parity.Verdict(False, "no <GPU>", 1e-4, batch_sizes=[{"size": 1, "max_abs_error": None}])
+    write_json(exported / "parity.json", asdict(verdict))
+    html, markdown = written()
+    assert "May not go live: no &lt;GPU&gt;" in html
+    assert "May not go live: no \\<GPU\\>" in markdown
+    assert "<td>- (tolerance 0.0001)</td>" in html
+
+
+def test_timings_are_of_the_run_that_made_the_figures(exported: Path) -> None:
+    Path("dvc.lock").write_text("1")
+    report.write_run([StageRun(stage, "ran", 3.14) for stage in page.STAGES], datetime.now(UTC))
+    for text in written():
+        assert "3.1" in text
+        assert "Timings" in text
+    Path("dvc.lock").write_text("2")
+    for text in written():
+        assert "Timings" not in text
 
 
 def test_data_that_failed_its_checks_hide_the_figures_of_an_earlier_run(exported: Path) -> None:
@@ -164,7 +192,32 @@ def test_names_are_text_and_not_html(exported: Path) -> None:
     html, markdown = written()
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;|x" in html
-    assert "| <script>alert(1)</script>\\|x |" in markdown
+    assert "| \\<script\\>alert(1)\\</script\\>\\|x |" in markdown
+
+
+def test_markdown_is_read_as_it_is_written() -> None:
+    assert page.markdown("__x__ *y* `z` a_b\n<!-- |") == "\\_\\_x\\_\\_ \\*y\\* \\`z\\` a_b \\<!-- \\|"
+
+
+def test_names_of_files_are_text_and_not_html(exported: Path) -> None:
+    found = {"count": 2, "images": ["<b>.png", "x.png"], "classes": ["Cat", "cat"], "splits": ["train", "validation"]}
+    data = json.loads((exported / "data.json").read_text())
+    bad = {"image": "<i>.png", "reason": "broken image"}
+    write_json(exported / "data.json", data | {"groups": [found], "unreadable": [bad], "conflicts": 1})
+    html, _ = written()
+    Whole(html)
+    assert "train: &lt;b&gt;.png, validation: x.png" in html
+    assert "Cat, cat" in html
+    assert "&lt;i&gt;.png: broken image" in html
+
+
+def test_names_of_classes_are_no_formulas_and_need_no_letters_of_matplotlibs(exported: Path) -> None:
+    names = ["$5 or $10", "a$_$b", "猫"]
+    figure = charts.confusion_matrix([[1, 0, 0], [0, 1, 0], [0, 0, 1]], names)
+    drawn = charts.svg(figure).decode()
+    assert all(name in drawn for name in names)
+    images, labels = made_images(2)
+    pictures.predictions(Split(images, labels), labels, names[:2], 2).savefig("x.png")
 
 
 def test_what_differs_from_the_run_before(exported: Path) -> None:

@@ -16,11 +16,14 @@ from tasks.datasets import DATASETS
 from tests.conftest import Command, copy_project, edit, made
 
 
+CLASSIC = ("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, and in `mirror/` archives of 40 images, which take the place of the real ones."""
     folder = copy_project(tmp_path_factory.mktemp("datasets"))
-    for name in ("mnist", "kmnist", "cifar10", "cifar100"):
+    for name in CLASSIC:
         (folder / "mirror" / name).mkdir(parents=True)
         for archive in DATASETS[name].archives:
             data = made(name, images=40)[archive.name]
@@ -42,7 +45,7 @@ def choose(project: Path, name: str) -> None:
     path.write_text(overrides.apply(path.read_text(), changes(name))[0])
 
 
-@pytest.mark.parametrize("name", ["mnist", "kmnist", "cifar10", "cifar100"])
+@pytest.mark.parametrize("name", CLASSIC)
 def test_it_is_trained_on_and_the_model_takes_its_images(name: str, project: Path, command: Command) -> None:
     choose(project, name)
     assert repro(project, command) == ["Running"] * 5
@@ -81,10 +84,19 @@ def test_ones_own_images_in_folders_and_what_runs_again_when_one_is_added(projec
 
     stages = ("download", "transform", "train", "evaluate", "export")
     assert repro(project, command) == [f"Stage '{stage}' didn" for stage in stages]
+    (inbox / "notes.txt").write_text("no image: nothing but the stock is taken again")
+    assert repro(project, command) == ["Running", *(f"Stage '{stage}' didn" for stage in stages[1:])]
+    (inbox / "notes.txt").unlink()
+    repro(project, command)
     draw(inbox, 120)
     assert repro(project, command) == ["Running"] * 5
     (inbox / "red/120.jpg").unlink()
     assert repro(project, command) == [f"Stage '{stage}' is" for stage in stages]
+    (inbox / "red/118.jpg").write_bytes((inbox / "red/118.jpg").read_bytes() + b" another file, the same pixels")
+    assert repro(project, command)[:2] == ["Running", "Running"]
+    page = command("python", "-m", "flows.page", cwd=project).stdout
+    assert page.startswith("May go live")
+    assert "<figcaption>red " in (project / "reports/report.html").read_text()
 
 
 def test_ones_own_images_with_a_csv_file(project: Path, command: Command) -> None:

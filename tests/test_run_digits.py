@@ -109,7 +109,7 @@ def test_the_report_is_of_this_run_until_something_changes(first: str, project: 
     assert f"{run['stages']['train']['seconds']:.1f}</td>" in page
     edit(project / "params.yaml", "epochs: 60", "epochs: 61")
     printed = command("python", "-m", "flows.page", cwd=project).stdout
-    assert printed.startswith("Out of date: train would run again\n")
+    assert printed.startswith("Out of date: train and what follows it would run again\n")
     edit(project / "params.yaml", "epochs: 61", "epochs: 60")
 
 
