@@ -15,7 +15,6 @@ from serving.session import open_session
 from tasks.datasets import DATASETS
 from tests.conftest import Command, copy_project, edit, made
 
-
 CLASSIC = ("fashion_mnist", "mnist", "kmnist", "cifar10", "cifar100")
 
 
