@@ -59,9 +59,9 @@ def gather() -> dict[str, Any]:
     data = _json(checks.DATA)
     if data is None:
         raise StageError(f"there is no {checks.DATA} yet: make run")
-    trained = data["passed"]  # else the figures are of another run
-    metrics = _json("reports/metrics.json") if trained else None
-    parity = _json("reports/parity.json") if trained else None
+    passed = data["passed"]  # else what else there is belongs to another run
+    metrics = _json("reports/metrics.json") if passed else None
+    parity = _json("reports/parity.json") if passed else None
     changed = stale()
     before = None if changed else last_good.before()
     run = _json("reports/run.json")
@@ -73,14 +73,14 @@ def gather() -> dict[str, Any]:
         "totals": {split: sum(row[split] for row in data["classes"]) for split in SPLITS},
         "metrics": metrics,
         "parity": parity,
-        "run": run if run and trained and run.get("dvc_lock") == report.lock_digest() else None,
+        "run": run if run and passed and run.get("dvc_lock") == report.lock_digest() else None,
         "parameters": params.PATH.read_text(encoding="utf-8"),
         "before": before,
         "new_parameters": differences.parameters(before, Path()) if before else [],
         "new_results": differences.results(before, Path()) if before else [],
         "confused": charts.most_confused(metrics["confusion_matrix"], list(metrics["per_class"])) if metrics else [],
         "charts": _charts(metrics),
-        **_grids(trained, metrics is not None and "evaluate" not in changed),
+        **_grids(passed, metrics is not None and "evaluate" not in changed),
     }
 
 

@@ -98,9 +98,9 @@ def write_run(runs: Sequence[StageRun], started: datetime) -> None:
     )
 
 
-def lock_digest() -> str:
-    """Hash dvc.lock, which names the inputs and outputs of all stages."""
-    return f"sha256:{hashlib.sha256(LOCK.read_bytes()).hexdigest()}"
+def lock_digest() -> str | None:
+    """Hash dvc.lock, which names the inputs and outputs of all stages; None where there is none."""
+    return f"sha256:{hashlib.sha256(LOCK.read_bytes()).hexdigest()}" if LOCK.exists() else None
 
 
 def _git_revision() -> str | None:

@@ -119,21 +119,26 @@ def report(
     groups = checks.groups()
     leaks = {name: sum(_members(group, b) for group in groups if _members(group, a)) for name, (a, b) in LEAKS.items()}
 
-    def classes(group: list[Place]) -> list[str]:
-        return [class_names[labels[split][index]] for split, index in group]
+    class_of = {place: class_names[labels[place[0]][place[1]]] for group in groups for place in group}
 
-    conflicts = [len(set(classes(group))) > 1 for group in groups]
-    urgency = [(not _leaked(group), not conflict) for group, conflict in zip(groups, conflicts, strict=True)]
-    foremost = [groups[at] for at in sorted(range(len(groups)), key=urgency.__getitem__)[:LISTED]]
+    def conflicting(group: list[Place]) -> bool:
+        return len({class_of[place] for place in group}) > 1
+
+    foremost = sorted(groups, key=lambda group: (not _leaked(group), not conflicting(group)))[:LISTED]
     shown = [_in_turn(group)[:NAMED] for group in foremost]
     named = names({*checks.constant[:LISTED], *(place for group in shown for place in group)}, folder)
     listed = [
-        Copies(len(group), [named[place] for place in some], classes(some), [split for split, _ in some])
+        Copies(
+            count=len(group),
+            images=[named[place] for place in some],
+            classes=[class_of[place] for place in some],
+            splits=[split for split, _ in some],
+        )
         for group, some in zip(foremost, shown, strict=True)
     ]
-    counts: dict[str, dict[str, str | int]] = {
-        name: {split: int((labels[split] == number).sum()) for split in SPLITS}
-        for number, name in enumerate(class_names)
+    counts = {split: np.bincount(labels[split], minlength=len(class_names)).tolist() for split in SPLITS}
+    by_class: dict[str, dict[str, int]] = {
+        name: {split: counts[split][at] for split in SPLITS} for at, name in enumerate(class_names)
     }
     problems = [
         *_too_few(class_names),
@@ -145,8 +150,8 @@ def report(
         problems=problems,
         dataset=dataset,
         images=sum(map(len, labels.values())),
-        classes=[{"name": name, **of_split} for name, of_split in counts.items()],
-        incomplete=[name for name, of_split in counts.items() if any(of_split.values()) and not all(of_split.values())],
+        classes=[{"name": name, **of_split} for name, of_split in by_class.items()],
+        incomplete=[name for name, of_split in by_class.items() if any(of_split.values()) and 0 in of_split.values()],
         formats=[
             {"width": width, "height": height, "mode": mode, "images": count}
             for (width, height, mode), count in formats.most_common(LISTED)
@@ -156,7 +161,7 @@ def report(
         nearly_constant_images=[named[place] for place in checks.constant[:LISTED]],
         copies={split: sum(max(0, _members(group, split) - 1) for group in groups) for split in SPLITS},
         leaks=leaks,
-        conflicts=sum(conflicts),
+        conflicts=sum(map(conflicting, groups)),
         groups=listed,
     )
 
