@@ -118,6 +118,16 @@ def test_images_with_a_wrong_label_are_the_first_suspects(raw: Path) -> None:
     assert len(found & wrong) >= 18  # of 19
 
 
+def test_of_many_suspects_those_with_the_highest_loss_are_kept(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "SUSPECTED", 3)
+    scored = {
+        split: scores.of(torch.tensor([[float(loss), 0.0, 0.0] for loss in losses]), torch.ones(4, dtype=torch.int64))
+        for split, losses in zip(SPLITS, ([1, 5, 2, 3], [4, 9, 1, 1], [2, 2, 8, 2]), strict=True)
+    }
+    found = evaluate.suspects(scored, NAMES)
+    assert [suspect.image for suspect in found] == ["validation[1]", "test[2]", "train[1]"]
+
+
 def test_a_model_that_agrees_with_every_label_has_no_suspects(evaluated: Path) -> None:
     certain = {split: scores.of(logits_for([0, 1]), torch.tensor([0, 1])) for split in SPLITS}
     assert evaluate.suspects(certain, NAMES) == []
