@@ -35,6 +35,7 @@ def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
     losses.legend(frameon=False)
     accuracy.plot(epochs, [row["validation_accuracy"] for row in rows], marker="o", ms=3, color=BLUE)
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
+    accuracy.set_ylim(top=min(1.005, accuracy.get_ylim()[1]))
     for axis, title in ((losses, "Loss"), (accuracy, "Accuracy on the validation split")):
         _tidy(axis, title, "epoch", "")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -48,7 +49,7 @@ def calibration(bins: Sequence[dict[str, float]]) -> Figure:
     sure = [row["confidence"] for row in bins]
     right.plot((0, 1), (0, 1), color=GREY, ls="--", lw=1, label="perfectly calibrated")
     right.plot(sure, [row["accuracy"] for row in bins], marker="o", ms=4, color=BLUE, label="this model")
-    right.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="best")
     right.set(xlim=(0, 1), ylim=(0, 1.02))
     images.bar(sure, [row["images"] for row in bins], width=0.04, color=BLUE)
     for axis in (right, images):

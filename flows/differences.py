@@ -35,6 +35,13 @@ def results(before: Path, now: Path) -> list[Difference]:
     return _compare(_figures(before / "reports"), _figures(now / "reports"))
 
 
+def images(folder: Path) -> str | None:
+    """Return the hash of data/prepared that dvc.lock in `folder` has recorded."""
+    lock = YAML(typ="safe").load(folder / "dvc.lock") or {}
+    outs = lock.get("stages", {}).get("transform", {}).get("outs", [])
+    return next((str(out["md5"]) for out in outs if out["path"] == "data/prepared"), None)
+
+
 def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
     names = list(dict.fromkeys([*now, *before]))
     return [Difference(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]

@@ -1,6 +1,7 @@
 """The state of the last run that was complete: what `dvc checkout` needs to bring back its data and models."""
 
 import shutil
+import sys
 from pathlib import Path
 
 from tasks.dvc import log_path
@@ -37,7 +38,9 @@ def _same(folder: Path) -> bool:
 def way_back(stage: str) -> str:
     """Say, after `stage` has failed, where its log is and which commands bring back the last good state."""
     if FOLDER.exists():
-        back = f"back to the last complete run: cp -R {FOLDER}/. . && dvc checkout"
+        dvc = Path(sys.executable).with_name("dvc")
+        dvc = dvc.relative_to(Path.cwd()) if dvc.is_relative_to(Path.cwd()) else dvc
+        back = f"back to the last complete run: cp -R {FOLDER}/. . && {dvc} checkout"
     else:  # nothing that DVC could check out was ever made here
         back = f"back to the last commit: git restore {' '.join(KEPT)}"
     return f"log: {log_path(stage)}\n{back}"

@@ -24,12 +24,13 @@ from flows import charts, differences, last_good, project_lock, report
 from flows.project_lock import ProjectLocked
 from tasks import checks, params, pictures
 from tasks.params import ParamsError
-from tasks.prepared import FOLDER, SPLITS, Card, Images, Split
+from tasks.prepared import FOLDER, SPLITS, Card, Images, Place, Split, names
 from tasks.stage import StageError, read_json
 
 HTML, MARKDOWN = Path("reports/report.html"), Path("reports/report.md")
 SHOWN = 20  # images of each kind
 LISTED = 50  # rows of a table
+DOUBTED = 10  # labels in report.md
 STAGES = ("download", "transform", "train", "evaluate", "export")
 MARKS = re.compile(r"[\\`*<>\[\]|~]|(?<![^\W_])_|_(?![^\W_])")  # what Markdown would take for its own
 THUMBNAIL = 160  # pixels, the longer side of an image at most
@@ -78,6 +79,10 @@ def gather() -> dict[str, Any]:
         "before": before,
         "new_parameters": differences.parameters(before, Path()) if before else [],
         "new_results": differences.results(before, Path()) if before else [],
+        "other_images": before is not None and differences.images(before) != differences.images(Path()),
+        "remarks": report.remarks(data, metrics) if metrics else [],
+        "sizes": _sizes(data["formats"]),
+        "doubted": _rows("reports/suspects.csv")[:DOUBTED] if metrics and "evaluate" not in changed else [],
         "confused": charts.most_confused(metrics["confusion_matrix"], list(metrics["per_class"])) if metrics else [],
         "charts": _charts(metrics),
         **_grids(passed, metrics is not None and "evaluate" not in changed),
@@ -87,7 +92,7 @@ def gather() -> dict[str, Any]:
 def verdict(
     data: dict[str, Any], metrics: dict[str, Any] | None, parity: dict[str, Any] | None, changed: list[str]
 ) -> str:
-    """Say in one sentence whether the model may go live."""
+    """Say in one sentence whether there is a model that could go live."""
     if not data["passed"]:
         return "Not trained: the data checks failed"
     if metrics is None:
@@ -95,10 +100,10 @@ def verdict(
     if parity is None:
         return "Not exported: there is no verdict on the ONNX model yet"
     if not parity["passed"]:
-        return f"May not go live: {parity['reason']}"
+        return f"Withheld: {parity['reason']}"
     if changed:
         return f"Out of date: {changed[0]} and what follows it would run again"
-    return "May go live: the ONNX model predicts what the .pth model predicts"
+    return "Verified: the ONNX model predicts what the .pth model predicts"
 
 
 def stale() -> list[str]:
@@ -125,7 +130,7 @@ def render(path: Path, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"value": value, "md": markdown, "digits": digits}
+    environment.filters |= {"value": value, "change": change, "md": markdown, "digits": digits}
     environment.globals["LISTED"] = LISTED
     return environment.get_template(f"{path.name}.jinja").render(context)
 
@@ -137,6 +142,11 @@ def value(something: object) -> str:
     if isinstance(something, float):
         return f"{something:.4g}"
     return f"{something:,}" if isinstance(something, int) and not isinstance(something, bool) else f"{something}"
+
+
+def change(number: float | None) -> str:
+    """Write how much more a value is; nothing where that cannot be said."""
+    return "" if number is None else f"{'+' if number > 0 else ''}{value(number)}"
 
 
 def digits(number: float | None, form: str) -> str:
@@ -172,18 +182,28 @@ def _charts(metrics: dict[str, Any] | None) -> dict[str, str]:
     return {name: _uri("image/svg+xml", charts.svg(figure)) for name, figure in figures.items()}
 
 
+def _sizes(formats: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum up formats by mode: how many images, and from which to which size."""
+    return [
+        {
+            "mode": mode,
+            "images": sum(row["images"] for row in rows),
+            **{side: (min(row[side] for row in rows), max(row[side] for row in rows)) for side in ("width", "height")},
+        }
+        for mode in dict.fromkeys(row["mode"] for row in formats)
+        for rows in [[row for row in formats if row["mode"] == mode]]
+    ]
+
+
 def _grids(passed: bool, evaluated: bool) -> dict[str, list[Cell]]:
     """Choose the images to show: samples of each class, the best and worst predictions, and labels in doubt."""
     grids: dict[str, list[Cell]] = {"samples": [], "best": [], "worst": [], "suspects": []}
     if not passed or not (FOLDER / "dataset.json").exists():
         return grids
     class_names = Card.read().class_names
-    splits: dict[str, Split] = {split: Split.read(split) for split in SPLITS}
-    train = splits["train"]
-    grids["samples"] = _cells(
-        (train.images[at], f"train[{at}]", class_names[train.labels[at]])
-        for at in pictures.in_turn(train.labels, SHOWN)
-    )
+    train, test = Split.read("train"), Split.read("test")
+    first: list[Place] = [("train", int(at)) for at in pictures.in_turn(train.labels, SHOWN)]
+    grids["samples"] = _cells((place, class_names[train.labels[place[1]]]) for place in first)
     rows = _rows("reports/predictions.csv")
     if not evaluated or not rows:
         return grids
@@ -191,17 +211,14 @@ def _grids(passed: bool, evaluated: bool) -> dict[str, list[Cell]]:
     loss = np.array([float(row["loss"]) for row in rows])
     order = np.argsort(loss, kind="stable")
     hits, misses = order[right[order]], order[~right[order]][::-1]
-    best = hits[pictures.in_turn(splits["test"].labels[hits], SHOWN)]
-
+    best = hits[pictures.in_turn(test.labels[hits], SHOWN)]
     for name, chosen in (("best", best), ("worst", misses[:SHOWN])):
-        grids[name] = _cells((splits["test"].images[at], f"test[{at}]", said(rows[at])) for at in chosen)
+        grids[name] = _cells((("test", int(at)), said(rows[at])) for at in chosen)
     grids["suspects"] = _cells(
-        (
-            splits[row["split"]].images[int(row["index"])],
-            row["image"],
-            f"{row['label']}? {row['predicted']}, {row['image']}",
-        )
+        ((split, int(row["index"])), f"labelled {row['label']}, looks like {row['predicted']}")
         for row in _rows("reports/suspects.csv")[:SHOWN]
+        for split in SPLITS
+        if split == row["split"]
     )
     return grids
 
@@ -212,8 +229,14 @@ def said(row: dict[str, str]) -> str:
     return predicted if row["actual"] == row["predicted"] else f"{predicted}, is {row['actual']}"
 
 
-def _cells(shown: Iterable[tuple[Images, str, str]]) -> list[Cell]:
-    return [{"src": _thumbnail(image), "name": name, "caption": caption} for image, name, caption in shown]
+def _cells(shown: Iterable[tuple[Place, str]]) -> list[Cell]:
+    captions = dict(shown)
+    named = names(captions.keys())
+    images = {split: Split.read(split).images for split, _ in captions}
+    return [
+        {"src": _thumbnail(images[split][index]), "name": named[split, index], "caption": caption}
+        for (split, index), caption in captions.items()
+    ]
 
 
 def _thumbnail(pixels: Images) -> str:

@@ -17,6 +17,7 @@ from tasks.stage import read_json, write_json
 
 METRICS = Path("reports/metrics.json")
 PARITY = Path("reports/parity.json")
+DATA = Path("reports/data.json")
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
 
@@ -29,9 +30,25 @@ def summary(runs: Sequence[StageRun]) -> str:
         "parity": verdict(read_json(PARITY)),
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
         "models": "models/model.onnx, models/model.pth",
-        "reports": "reports/metrics.json, reports/parity.json, reports/predictions.png",
+        "reports": "reports/metrics.json, reports/parity.json, reports/predictions.png; as a page: make report",
     }
-    return "\n".join(f"{name:<10} {value}" for name, value in rows.items())
+    notes = [("look at", remark) for remark in remarks(read_json(DATA), read_json(METRICS))]
+    return "\n".join(f"{name:<10} {value}" for name, value in (*rows.items(), *notes))
+
+
+def remarks(data: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
+    """Say what a person should look at before the model goes live, though nothing of it fails a run."""
+    leaks = data["leaks"]["train_test"] + data["leaks"]["validation_test"]
+    missed = [name for name, scores in metrics["per_class"].items() if scores["support"] and not scores["recall"]]
+    found = {
+        "test images that are among the training images, allowed by transform.on_leak": leaks,
+        "images under several classes": data["conflicts"],
+        "images left out, because they cannot be read": len(data["unreadable"]),
+        "nearly constant images": data["nearly_constant"],
+        f"classes without images in some split: {', '.join(data['incomplete'])}": len(data["incomplete"]),
+        f"classes of which no test image is recognised: {', '.join(missed)}": len(missed),
+    }
+    return [f"{count:,} {what}" for what, count in found.items() if count]
 
 
 def verdict(parity: dict[str, Any]) -> str:

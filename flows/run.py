@@ -39,8 +39,8 @@ NOTICE = (
 )
 
 
-def changes(dataset: str) -> list[str]:
-    """List the overrides of params.yaml that train on `dataset`.
+def changes(dataset: str, before: str = "") -> list[str]:
+    """List the overrides of params.yaml that train on `dataset`, where it names the dataset `before`.
 
     Raises:
         ParamsError: there is no such dataset.
@@ -50,7 +50,8 @@ def changes(dataset: str) -> list[str]:
     epochs, learning_rate, normalize = RECIPES[dataset]
     return [
         f"download.dataset={dataset}",
-        f"transform.on_leak={'allow' if dataset in LEAKS_ARE_PUBLISHED else 'fail'}",
+        *(["transform.on_leak=allow"] if dataset in LEAKS_ARE_PUBLISHED else []),
+        *(["transform.on_leak=fail"] if dataset not in LEAKS_ARE_PUBLISHED and before in LEAKS_ARE_PUBLISHED else []),
         f"train.epochs={epochs}",
         f"train.learning_rate={learning_rate}",
         f"train.normalize={normalize}",
@@ -79,8 +80,9 @@ def main() -> None:
 def _run(datasets: list[str]) -> None:
     current = params.PATH.read_text(encoding="utf-8") if params.PATH.exists() else ""
     if datasets:
-        wanted = changes(datasets[0])
-        if params.load().download.dataset == datasets[0]:
+        before = params.load().download.dataset
+        wanted = changes(datasets[0], before)
+        if datasets[0] == before:
             wanted = []  # whatever was changed since is the user's choice
         MARKER.unlink(missing_ok=True)
         run(training, wanted)

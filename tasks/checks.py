@@ -61,7 +61,7 @@ class Report:
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))  # that the same split has already
     leaks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEAKS, 0))  # images of the second split
     conflicts: int = 0  # groups of copies that are not of one class
-    groups: list[Copies] = field(default_factory=list)  # first those that leak from train into test, then conflicts
+    groups: list[Copies] = field(default_factory=list)  # first those that leak into test, then conflicts
 
 
 class Checks:
@@ -141,9 +141,9 @@ def report(
         name: {split: counts[split][at] for split in SPLITS} for at, name in enumerate(class_names)
     }
     problems = [
-        *_too_few(class_names),
+        *_too_few(class_names, by_class),
         *_unreadable(unreadable, labels, p),
-        *_leaking(leaks["train_test"], len(labels["test"]), listed, p),
+        *_leaking(groups, len(labels["test"]), listed, p),
     ]
     return Report(
         passed=not problems,
@@ -172,7 +172,8 @@ def summary(found: Report) -> str:
         f"{len(found.incomplete):,} classes without images in some split, "
         f"{len(found.unreadable):,} unreadable, {found.nearly_constant:,} nearly constant, "
         f"{sum(found.copies.values()):,} copies within a split, "
-        f"{found.leaks['train_test']:,} test images in the train split"
+        f"{found.leaks['train_test']:,} test images in the train split, "
+        f"{found.leaks['validation_test']:,} in the validation split"
     )
 
 
@@ -189,13 +190,21 @@ def _members(group: list[Place], split: SplitName) -> int:
 
 
 def _leaked(group: list[Place]) -> bool:
-    return bool(_members(group, "train") and _members(group, "test"))
+    """Tell whether a test image has been seen before; validation images are training images that were held out."""
+    return _members(group, "test") > 0 and any(split != "test" for split, _ in group)
 
 
-def _too_few(class_names: list[str]) -> list[str]:
-    if len(class_names) > 1:
+def _too_few(class_names: list[str], by_class: dict[str, dict[str, int]]) -> list[str]:
+    if len(class_names) == 1:
+        return [f"there is one class only, {class_names[0]}: a classifier has to tell it from at least one other"]
+    counts = {name: sum(of_split.values()) for name, of_split in by_class.items() if not of_split["train"]}
+    untrained = [f"{name} ({count} images)" for name, count in counts.items() if count]
+    if not untrained:
         return []
-    return [f"there is one class only, {class_names[0]}: a classifier has to tell it from at least one other"]
+    return [
+        f"no image of {', '.join(untrained)} is in the train split: nothing can be learnt of it. "
+        "Add images of it, leave it out, or say yourself which split each image is in"
+    ]
 
 
 def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], p: params.Transform) -> list[str]:
@@ -204,22 +213,25 @@ def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], p: 
         return []
     listed = "\n".join(f"  {image}: {reason}" for image, reason in unreadable.items())
     advice = (
-        "Mend or remove them, or leave them out with transform.on_bad_image: skip"
+        f"Mend or remove them, or leave them out with transform.on_bad_image: skip, up to {p.max_bad_fraction:.1%}"
         if p.on_bad_image == "fail"
-        else f"These are more than transform.max_bad_fraction = {p.max_bad_fraction}"
+        else f"These are more than transform.max_bad_fraction = {p.max_bad_fraction}: mend or remove them, or raise it"
     )
-    return [f"{len(unreadable)} of {images} images cannot be read:\n{listed}\n{advice}"]
+    return [
+        f"{len(unreadable)} of {images} images ({len(unreadable) / images:.1%}) cannot be read:\n{listed}\n{advice}"
+    ]
 
 
-def _leaking(count: int, images: int, listed: list[Copies], p: params.Transform) -> list[str]:
-    if p.on_leak == "allow" or not count:
+def _leaking(groups: list[list[Place]], images: int, listed: list[Copies], p: params.Transform) -> list[str]:
+    if p.on_leak == "allow" or not any(map(_leaked, groups)):
         return []
-    leaking = [group for group in listed if {"train", "test"} <= set(group.splits)]
+    count = sum(_members(group, "test") for group in groups if _leaked(group))
+    leaking = [group for group in listed if "test" in group.splits and len(set(group.splits)) > 1]
     lines = [f"  {group}" for group in leaking[:NAMED]]
     if len(leaking) > NAMED:
         lines.append(f"  and more, see {DATA}")
     return [
-        f"{count} of {images} test images are in the train split, too:\n"
+        f"{count} of {images} test images are among the training images, too:\n"
         + "\n".join(lines)
-        + "\nRemove them from one of the two splits, or accept them with transform.on_leak: allow"
+        + "\nRemove them from one of the two, or accept them with transform.on_leak: allow"
     ]

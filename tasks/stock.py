@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -111,16 +112,33 @@ def _in_folders(root: Path) -> tuple[list[str], list[Item]]:
             )
     else:
         places = {root: None}
-    items = [
-        Item(str(path.relative_to(root)), path.relative_to(place).parts[0], split)
+    files = [
+        (path, path.relative_to(place).parts, split)
         for place, split in places.items()
         for path in sorted(place.rglob("*"))
-        if _is_image(path) and len(path.relative_to(place).parts) > 1
+        if path.is_file() and not path.name.startswith(".")
     ]
+    items = [
+        Item(str(path.relative_to(root)), parts[0], split)
+        for path, parts, split in files
+        if _is_image(path) and len(parts) > 1
+    ]
+    if barren := sorted({parts[0] for _, parts, _ in files if len(parts) > 1} - {item.label for item in items}):
+        raise StageError(f"{root}: no images of {', '.join(barren)}: images are {', '.join(SUFFIXES)} files")
+    _say_what_is_left_out([path for path, parts, _ in files if not _is_image(path) or len(parts) == 1])
     class_names = sorted({item.label for item in items if item.split in (None, "train")})
     if unknown := sorted({item.label for item in items} - set(class_names)):
         raise StageError(f"{root}: no training images of {', '.join(unknown)}; the classes of train/ are {class_names}")
     return class_names, items
+
+
+def _say_what_is_left_out(files: list[Path]) -> None:
+    kinds = Counter(
+        "in no folder of a class" if _is_image(file) else file.suffix or "without a suffix" for file in files
+    )
+    if kinds:
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        print(f"Left out: {listed}; images are {', '.join(SUFFIXES)} files in a folder for their class", flush=True)
 
 
 def _is_image(path: Path) -> bool:
@@ -154,7 +172,8 @@ def _annotated(root: Path, p: params.Csv) -> tuple[list[str], list[Item]]:
             wrong.append(f"line {line}: split {split!r} should be {', '.join(SPLITS)} or empty")
         items[path] = Item(path, label, SPLITS.get(split))
     if wrong:
-        raise StageError(f"{file} is refused:\n" + "\n".join(f"  {reason}" for reason in wrong))
+        found = "1 mistake" if len(wrong) == 1 else f"{len(wrong)} mistakes"
+        raise StageError(f"{file} is refused, {found}:\n" + "\n".join(f"  {reason}" for reason in wrong))
     return _named(list(items.values()), named, file)
 
 
@@ -169,7 +188,7 @@ def _rows(text: str, file: Path, p: params.Csv, wrong: list[str]) -> Iterator[tu
             if not any(row):
                 continue
             if len(row) <= max(columns):
-                wrong.append(f"line {reader.line_num}: {len(row)} columns, but column {max(columns)} is asked for")
+                wrong.append(f"line {reader.line_num}: {len(row)} of at least {max(columns) + 1} values")
                 continue
             image, label, split = (row[column].strip() if column >= 0 else "" for column in columns)
             yield reader.line_num, (image, label, split)
@@ -184,7 +203,9 @@ def _column(wanted: str | int | None, header: Sequence[str] | None, file: Path, 
         return wanted
     if header is None or wanted not in header:
         there = (
-            f"the columns are {', '.join(header)}" if header is not None else "there is no header: name it by number"
+            f"the columns, between commas, are {', '.join(header)}"
+            if header is not None
+            else "there is no header: name it by number"
         )
         raise StageError(f"{file} has no column {wanted!r} (download.csv.{key}); {there}")
     return header.index(wanted)

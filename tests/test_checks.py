@@ -63,9 +63,9 @@ def test_a_leak_from_train_into_test_is_an_error_unless_it_is_allowed(inbox: Non
     put("train/cat/again.bmp", noise(2))  # other bytes, the same pixels
     message, found = refused()
     assert message == (
-        "transform: 1 of 4 test images are in the train split, too:\n"
+        "transform: 1 of 4 test images are among the training images, too:\n"
         "  train: train/cat/again.bmp; test: test/cat/2.png\n"
-        "Remove them from one of the two splits, or accept them with transform.on_leak: allow"
+        "Remove them from one of the two, or accept them with transform.on_leak: allow"
     )
     assert not found["passed"]
     assert found["leaks"] == {"train_validation": 0, "train_test": 1, "validation_test": 0}
@@ -100,12 +100,20 @@ def test_copies_in_other_places_are_reported(inbox: None) -> None:
     put("train/cat/and-again.png", noise(0))
     put("val/dog/3.png", noise(3))  # of train/cat: the label of one is wrong
     put("test/cat/4.png", noise(4))  # of val/cat
-    found = checked()
+    found = checked(on_leak="allow")
     assert found["copies"] == {"train": 2, "validation": 0, "test": 0}
     assert found["leaks"] == {"train_validation": 1, "train_test": 0, "validation_test": 1}
     assert found["conflicts"] == 1
-    assert found["groups"][0]["images"] == ["train/cat/3.png", "val/dog/3.png"]
-    assert found["groups"][0]["classes"] == ["cat", "dog"]
+    assert found["groups"][0]["images"] == ["val/cat/4.png", "test/cat/4.png"]
+    assert found["groups"][1]["images"] == ["train/cat/3.png", "val/dog/3.png"]
+    assert found["groups"][1]["classes"] == ["cat", "dog"]
+
+
+def test_a_leak_from_the_images_held_out_for_validation_is_one_too(inbox: None) -> None:
+    put("val/cat/again.png", noise(2))
+    message, found = refused()
+    assert "1 of 4 test images are among the training images, too:\n  validation: val/cat/again.png; test: " in message
+    assert found["leaks"] == {"train_validation": 0, "train_test": 0, "validation_test": 1}
 
 
 def test_blank_images_are_named_and_are_no_copies(inbox: None) -> None:
@@ -153,6 +161,19 @@ def test_a_class_that_a_split_lacks_is_named(inbox: None) -> None:
     (INBOX / "test/dog/8.png").rename(INBOX / "test/cat/8.png")
     (INBOX / "test/dog/11.png").rename(INBOX / "test/cat/11.png")
     assert checked()["incomplete"] == ["dog"]
+
+
+def test_a_class_without_training_images_is_refused(inbox: None) -> None:
+    rows = [
+        "image,label,split",
+        *(f"{split}/cat/{n}.png,cat,{split}" for n, split in ((0, "train"), (1, "val"), (2, "test"))),
+    ]
+    (INBOX / "labels.csv").write_text("\n".join([*rows, "train/dog/6.png,dog,train", "test/dog/8.png,Dog,test"]))
+    csv = {"file": "labels.csv", "header": True, "image": "image", "label": "label", "split": "split"}
+    write_params(download={"dataset": "csv", "csv": csv})
+    download.main()
+    with pytest.raises(SystemExit, match=r"no image of Dog \(1 images\) is in the train split"):
+        transform.main()
 
 
 def test_one_class_is_no_classification(inbox: None) -> None:
@@ -204,7 +225,7 @@ def test_a_long_list_is_cut_and_counted(inbox: None, monkeypatch: pytest.MonkeyP
         put(f"train/cat/leak{number}.png", noise(50 + number))
         put(f"test/cat/leak{number}.png", noise(50 + number))
     message, found = refused()
-    assert "5 of 9 test images are in the train split, too:\n" in message
+    assert "5 of 9 test images are among the training images, too:\n" in message
     assert message.count("; test: ") == 2
     assert "  and more, see reports/data.json" in message
     assert (found["nearly_constant"], len(found["nearly_constant_images"])) == (5, 3)

@@ -115,7 +115,7 @@ def test_every_bad_image_is_named() -> None:
     with pytest.raises(SystemExit) as stopped:
         prepared()
     message = str(stopped.value.code)
-    assert message.startswith("transform: 2 of 60 images cannot be read:\n")
+    assert message.startswith("transform: 2 of 60 images (3.3%) cannot be read:\n")
     assert all(reason in message for reason in reasons)
     assert "leave them out with transform.on_bad_image: skip" in message
     assert not Path("data/prepared").exists()

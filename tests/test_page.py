@@ -96,7 +96,7 @@ def test_the_page_is_whole_and_all_in_one_file(exported: Path) -> None:
 def test_both_say_what_the_stages_found(exported: Path) -> None:
     metrics = json.loads((exported / "metrics.json").read_text())
     for text in written():
-        assert "May go live: the ONNX model predicts what the .pth model predicts" in text
+        assert "Verified: the ONNX model predicts what the .pth model predicts" in text
         assert f"{metrics['accuracy']:.1%}" in text
         assert f"{metrics['loss']:.4f}" in text
         assert f"{metrics['calibration_error']:.1%}" in text
@@ -144,15 +144,15 @@ def test_a_model_that_failed_parity_may_not_go_live(exported: Path) -> None:
     edit(exported / "parity.json", '"passed": true', '"passed": false')
     edit(exported / "parity.json", '"reason": ""', '"reason": "a logit differs by 3"')
     for text in written():
-        assert "May not go live: a logit differs by 3" in text
+        assert "Withheld: a logit differs by 3" in text
 
 
 def test_a_verdict_without_numbers_is_shown(exported: Path) -> None:
     verdict = parity.Verdict(False, "no <GPU>", 1e-4, batch_sizes=[{"size": 1, "max_abs_error": None}])
     write_json(exported / "parity.json", asdict(verdict))
     html, markdown = written()
-    assert "May not go live: no &lt;GPU&gt;" in html
-    assert "May not go live: no \\<GPU\\>" in markdown
+    assert "Withheld: no &lt;GPU&gt;" in html
+    assert "Withheld: no \\<GPU\\>" in markdown
     assert "<td>- (tolerance 0.0001)</td>" in html
 
 
@@ -175,7 +175,7 @@ def test_data_that_failed_its_checks_hide_the_figures_of_an_earlier_run(exported
         transform.main()
     for text in written():
         assert "Not trained: the data checks failed" in text
-        assert "6 of 8 test images are in the train split, too:" in text
+        assert "8 of 8 test images are among the training images, too:" in text
         assert "Parity" not in text
         assert "Passed" not in text
         assert "<figure>" not in text
@@ -211,6 +211,33 @@ def test_names_of_files_are_text_and_not_html(exported: Path) -> None:
     assert "&lt;i&gt;.png: broken image" in html
 
 
+def test_what_a_person_should_look_at_is_said_first(exported: Path) -> None:
+    data = json.loads((exported / "data.json").read_text())
+    leaks = data["leaks"] | {"train_test": 1, "validation_test": 2}
+    bad = [{"image": "a.png", "reason": "broken image"}]
+    write_json(exported / "data.json", data | {"leaks": leaks, "unreadable": bad, "nearly_constant": 1200})
+    metrics = json.loads((exported / "metrics.json").read_text())
+    metrics["per_class"]["Trouser"]["recall"] = 0.0
+    write_json(exported / "metrics.json", metrics)
+    for text in written():
+        assert "3 test images that are among the training images" in text
+        assert "1 images left out" in text
+        assert "1,200 nearly constant images" in text
+        assert "classes of which no test image is recognised: Trouser" in text
+        assert "a.png: broken image" in text
+        assert "labelled" in text
+
+
+def test_sizes_are_summed_up_by_mode(exported: Path) -> None:
+    data = json.loads((exported / "data.json").read_text())
+    rows = [(640, 480, "RGB", 3), (480, 640, "RGB", 2), (28, 28, "L", 1)]
+    formats = [dict(zip(("width", "height", "mode", "images"), row, strict=True)) for row in rows]
+    write_json(exported / "data.json", data | {"formats": formats})
+    html, _ = written()
+    assert '<td>RGB</td><td class="n">5</td><td class="n">480 to 640</td><td class="n">480 to 640</td>' in html
+    assert '<td>L</td><td class="n">1</td><td class="n">28</td><td class="n">28</td>' in html
+
+
 def test_names_of_classes_are_no_formulas_and_need_no_letters_of_matplotlibs(exported: Path) -> None:
     names = ["$5 or $10", "a$_$b", "猫"]
     figure = charts.confusion_matrix([[1, 0, 0], [0, 1, 0], [0, 0, 1]], names)
@@ -221,10 +248,11 @@ def test_names_of_classes_are_no_formulas_and_need_no_letters_of_matplotlibs(exp
 
 
 def test_what_differs_from_the_run_before(exported: Path) -> None:
-    Path("dvc.lock").write_text("1")
+    lock = "stages: {transform: {outs: [{path: data/prepared, md5: %s}]}} # %s"
+    Path("dvc.lock").write_text(lock % ("a", 1))
     last_good.keep()
     assert last_good.before() is None
-    Path("dvc.lock").write_text("2")
+    Path("dvc.lock").write_text(lock % ("a", 2))
     before = json.loads((exported / "metrics.json").read_text())
     write_params(train={"learning_rate": 0.5}, transform={"seed": 3})
     evaluate.main()
@@ -240,6 +268,10 @@ def test_what_differs_from_the_run_before(exported: Path) -> None:
         assert f"| accuracy | {before['accuracy']:.4g} | 0.987 | {change:+.4g} |" in markdown
         assert "train.epochs |" not in markdown
         assert ">train.learning_rate</td>" in html
+        assert "the figures are not of the same test set" not in html
+    Path("dvc.lock").write_text(lock % ("b", 2))
+    for text in written():
+        assert "the figures are not of the same test set" in text
 
 
 def test_a_change_has_a_direction_where_there_are_two_numbers() -> None:

@@ -94,7 +94,7 @@ def test_ones_own_images_in_folders_and_what_runs_again_when_one_is_added(projec
     (inbox / "red/118.jpg").write_bytes((inbox / "red/118.jpg").read_bytes() + b" another file, the same pixels")
     assert repro(project, command)[:2] == ["Running", "Running"]
     page = command("python", "-m", "flows.page", cwd=project).stdout
-    assert page.startswith("May go live")
+    assert page.startswith("Verified")
     assert "<figcaption>red " in (project / "reports/report.html").read_text()
 
 

@@ -100,9 +100,7 @@ def test_git_sees_no_file_that_it_should_not(first: str, project: Path, command:
 
 def test_the_report_is_of_this_run_until_something_changes(first: str, project: Path, command: Command) -> None:
     printed = command("python", "-m", "flows.page", cwd=project).stdout
-    assert printed.startswith(
-        "May go live: the ONNX model predicts what the .pth model predicts\nreports/report.html\n"
-    )
+    assert printed.startswith("Verified: the ONNX model predicts what the .pth model predicts\nreports/report.html\n")
     page = (project / "reports/report.html").read_text()
     run = json.loads((project / "reports/run.json").read_text())
     assert run["host"] in page

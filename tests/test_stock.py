@@ -43,13 +43,19 @@ def refusal(dataset: str = "folder", **csv: object) -> str:
     return str(stopped.value.code)
 
 
-def test_a_folder_for_each_class() -> None:
+def test_a_folder_for_each_class(capsys: pytest.CaptureFixture[str]) -> None:
     put("dog/1.png", "cat/2.JPG", "cat/old/3.jpeg", "cat/.hidden.png", "cat/notes.txt", "loose.png")
     found = taken()
     assert found.class_names == ["cat", "dog"]
     assert listed(found) == [("cat/2.JPG", "cat", None), ("cat/old/3.jpeg", "cat", None), ("dog/1.png", "dog", None)]
     assert list(found.items)[2].sha256 == hashlib.sha256(b"dog/1.png").hexdigest()
     assert sorted(path.name for path in Path("data/raw").iterdir()) == ["images.csv", "stock.json"]
+    assert "Left out: 1 .txt, 1 in no folder of a class; images are .png, " in capsys.readouterr().out
+
+
+def test_a_class_whose_files_are_no_images_is_refused() -> None:
+    put("cat/1.png", "dog/2.heic", "dog/3.heic")
+    assert "data/inbox: no images of dog: images are .png, .jpg, .jpeg, .webp, .bmp files" in refusal()
 
 
 def test_folders_for_the_splits() -> None:
@@ -115,7 +121,7 @@ def test_every_wrong_row_is_named() -> None:
         "b.png,,train\nb.png,dog,train\nb.png,1,train\nb.png,cat,dev\nb.png\n"
     )
     message = refusal("csv", split="split")
-    assert message.startswith("download: data/inbox/labels.csv is refused:\n")
+    assert message.startswith("download: data/inbox/labels.csv is refused, 11 mistakes:\n")
     for reason in (
         "line 3: image a.png is there twice",
         "line 4: image missing.png: no such file",
@@ -124,7 +130,7 @@ def test_every_wrong_row_is_named() -> None:
         "line 7: label 'dog' is no class of classes.txt, nor a number below 1",
         "line 8: label '1' is no class of classes.txt, nor a number below 1",
         "line 9: split 'dev' should be train, val, validation, test or empty",
-        "line 10: 1 columns, but column 2 is asked for",
+        "line 10: 1 of at least 3 values",
     ):
         assert f"\n  {reason}" in message
 
@@ -133,7 +139,11 @@ def test_every_wrong_row_is_named() -> None:
     ("text", "csv", "reason"),
     [
         ("image,label\n", {}, "holds no images"),
-        ("file,label\na.png,1\n", {}, "has no column 'image' (download.csv.image); the columns are file, label"),
+        (
+            "file,label\na.png,1\n",
+            {},
+            "has no column 'image' (download.csv.image); the columns, between commas, are file, label",
+        ),
         ("a.png,1\n", {"header": False}, "has no column 'image' (download.csv.image); there is no header"),
         ('image,label\n"a.png,1\n', {}, "unexpected end of data"),
         ("", {}, "has no column 'image'"),
