@@ -38,17 +38,21 @@ def summary(runs: Sequence[StageRun]) -> str:
 
 def remarks(data: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     """Say what a person should look at before the model goes live, though nothing of it fails a run."""
-    leaks = data["leaks"]["train_test"] + data["leaks"]["validation_test"]
     missed = [name for name, scores in metrics["per_class"].items() if scores["support"] and not scores["recall"]]
     found = {
-        "test images that are among the training images, allowed by transform.on_leak": leaks,
+        "test images that are among the training images, allowed by transform.on_leak": data["leaked"],
         "images under several classes": data["conflicts"],
         "images left out, because they cannot be read": len(data["unreadable"]),
         "nearly constant images": data["nearly_constant"],
-        f"classes without images in some split: {', '.join(data['incomplete'])}": len(data["incomplete"]),
-        f"classes of which no test image is recognised: {', '.join(missed)}": len(missed),
     }
-    return [f"{count:,} {what}" for what, count in found.items() if count]
+    classes = {
+        "classes without images in some split": data["incomplete"],
+        "classes of which no test image is recognised": missed,
+    }
+    return [
+        *(f"{what}: {count:,}" for what, count in found.items() if count),
+        *(f"{what}: {', '.join(names)}" for what, names in classes.items() if names),
+    ]
 
 
 def verdict(parity: dict[str, Any]) -> str:

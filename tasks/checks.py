@@ -60,6 +60,7 @@ class Report:
     nearly_constant_images: list[str] = field(default_factory=list)
     copies: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))  # that the same split has already
     leaks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LEAKS, 0))  # images of the second split
+    leaked: int = 0  # test images that train or validation has, too
     conflicts: int = 0  # groups of copies that are not of one class
     groups: list[Copies] = field(default_factory=list)  # first those that leak into test, then conflicts
 
@@ -119,6 +120,7 @@ def report(
     groups = checks.groups()
     leaks = {name: sum(_members(group, b) for group in groups if _members(group, a)) for name, (a, b) in LEAKS.items()}
 
+    leaked = sum(_members(group, "test") for group in groups if _leaked(group))
     class_of = {place: class_names[labels[place[0]][place[1]]] for group in groups for place in group}
 
     def conflicting(group: list[Place]) -> bool:
@@ -143,7 +145,7 @@ def report(
     problems = [
         *_too_few(class_names, by_class),
         *_unreadable(unreadable, labels, p),
-        *_leaking(groups, len(labels["test"]), listed, p),
+        *_leaking(leaked, len(labels["test"]), listed, p),
     ]
     return Report(
         passed=not problems,
@@ -161,6 +163,7 @@ def report(
         nearly_constant_images=[named[place] for place in checks.constant[:LISTED]],
         copies={split: sum(max(0, _members(group, split) - 1) for group in groups) for split in SPLITS},
         leaks=leaks,
+        leaked=leaked,
         conflicts=sum(map(conflicting, groups)),
         groups=listed,
     )
@@ -172,8 +175,7 @@ def summary(found: Report) -> str:
         f"{len(found.incomplete):,} classes without images in some split, "
         f"{len(found.unreadable):,} unreadable, {found.nearly_constant:,} nearly constant, "
         f"{sum(found.copies.values()):,} copies within a split, "
-        f"{found.leaks['train_test']:,} test images in the train split, "
-        f"{found.leaks['validation_test']:,} in the validation split"
+        f"{found.leaked:,} test images among the training images"
     )
 
 
@@ -222,10 +224,9 @@ def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], p: 
     ]
 
 
-def _leaking(groups: list[list[Place]], images: int, listed: list[Copies], p: params.Transform) -> list[str]:
-    if p.on_leak == "allow" or not any(map(_leaked, groups)):
+def _leaking(count: int, images: int, listed: list[Copies], p: params.Transform) -> list[str]:
+    if p.on_leak == "allow" or not count:
         return []
-    count = sum(_members(group, "test") for group in groups if _leaked(group))
     leaking = [group for group in listed if "test" in group.splits and len(set(group.splits)) > 1]
     lines = [f"  {group}" for group in leaking[:NAMED]]
     if len(leaking) > NAMED:

@@ -114,6 +114,10 @@ def test_a_leak_from_the_images_held_out_for_validation_is_one_too(inbox: None) 
     message, found = refused()
     assert "1 of 4 test images are among the training images, too:\n  validation: val/cat/again.png; test: " in message
     assert found["leaks"] == {"train_validation": 0, "train_test": 0, "validation_test": 1}
+    put("train/cat/again.png", noise(2))
+    _, found = refused()
+    assert found["leaks"] == {"train_validation": 1, "train_test": 1, "validation_test": 1}
+    assert found["leaked"] == 1
 
 
 def test_blank_images_are_named_and_are_no_copies(inbox: None) -> None:

@@ -213,16 +213,15 @@ def test_names_of_files_are_text_and_not_html(exported: Path) -> None:
 
 def test_what_a_person_should_look_at_is_said_first(exported: Path) -> None:
     data = json.loads((exported / "data.json").read_text())
-    leaks = data["leaks"] | {"train_test": 1, "validation_test": 2}
     bad = [{"image": "a.png", "reason": "broken image"}]
-    write_json(exported / "data.json", data | {"leaks": leaks, "unreadable": bad, "nearly_constant": 1200})
+    write_json(exported / "data.json", data | {"leaked": 3, "unreadable": bad, "nearly_constant": 1200})
     metrics = json.loads((exported / "metrics.json").read_text())
     metrics["per_class"]["Trouser"]["recall"] = 0.0
     write_json(exported / "metrics.json", metrics)
     for text in written():
-        assert "3 test images that are among the training images" in text
-        assert "1 images left out" in text
-        assert "1,200 nearly constant images" in text
+        assert "test images that are among the training images, allowed by transform.on" in text
+        assert "images left out, because they cannot be read: 1" in text
+        assert "nearly constant images: 1,200" in text
         assert "classes of which no test image is recognised: Trouser" in text
         assert "a.png: broken image" in text
         assert "labelled" in text
