@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.datasets import DATASETS, RAW, Dataset
-from tasks.prepared import Images, Labels
+from tasks.prepared import Images
 from tasks.stage import StageError
 
 CHUNK_BYTES = 1 << 22  # of images held at a time
@@ -29,7 +29,7 @@ Format = tuple[int, int, str]  # width and height in pixels, and mode as Pillow 
 class Source:
     """Labelled images as their publisher ships them."""
 
-    labels: Labels  # int64 [N]
+    labels: NDArray[np.integer[Any]]  # [N]
     image_shape: tuple[int, int, int]  # [H, W, C]
     chunks: Callable[[], Iterator[tuple[Images, Places]]]  # the images that can be read, in order: uint8 [n, H, W, C]
     files: tuple[Path, ...]
@@ -114,7 +114,7 @@ def _idx_source(images: Path, labels: Path) -> Source:
             while chunk := file.read(max(1, CHUNK_BYTES // (height * width)) * height * width):
                 yield np.frombuffer(chunk, np.uint8).reshape(-1, height, width, 1)
 
-    values = np.fromfile(labels, np.uint8, offset=8).astype(np.int64)
+    values = np.fromfile(labels, np.uint8, offset=8)
     formats = Counter({(width, height, "L"): count})
     return Source(values, (height, width, 1), lambda: _placed(chunks()), (images, labels), formats)
 

@@ -11,19 +11,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import compress
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks import checks, image_files, params, raw
+from tasks import checks, params, raw
 from tasks.checks import DATA, Checks
 from tasks.datasets import DATASETS, RAW
 from tasks.moments import Moments, deviations, pixel_sums
 from tasks.prepared import SPLITS, Card, Labels, SplitName
-from tasks.raw import Places, Raw, Source
+from tasks.raw import Raw, Source
 from tasks.stage import StageError, run, stage, write_json
 
 GOLDEN_RATIO = 0.618033988749895  # its multiples spread evenly over [0, 1)
@@ -65,7 +66,7 @@ def prepare(name: str, p: params.Transform, folder: Path) -> tuple[Card, checks.
         StageError: a raw file is not what it should be, a label has no class, or a split would be empty.
     """
     own = DATASETS[name].format == "files"
-    dataset = image_files.read(p) if own else raw.read(name)
+    dataset = _own(p) if own else raw.read(name)
     sources = list(filter(None, (dataset.training, dataset.validation, dataset.test)))
     for source in sources:
         _check(source, dataset.class_names)
@@ -105,6 +106,12 @@ def prepare(name: str, p: params.Transform, folder: Path) -> tuple[Card, checks.
     return card, report
 
 
+def _own(p: params.Transform) -> Raw:
+    from tasks import image_files  # with Pillow, which takes a while and is not needed for archives
+
+    return image_files.read(p)
+
+
 def assign(dataset: Raw, p: params.Transform) -> dict[SplitName, tuple[Source, Mask]]:
     """Say for each split which source its images come from and, `bool [N]`, which of them.
 
@@ -142,7 +149,7 @@ def _whole(source: Source) -> tuple[Source, Mask]:
     return source, np.ones(len(source.labels), bool)
 
 
-def hold_out(labels: Labels, fraction: float, seed: int) -> Mask:
+def hold_out(labels: NDArray[np.integer[Any]], fraction: float, seed: int) -> Mask:
     """Choose `fraction` of the images of each class at random; return `bool [N]`, true where one is held out."""
     generator = np.random.default_rng(seed)
     held_out = np.zeros(len(labels), bool)
@@ -163,41 +170,35 @@ def write_splits(
         the labels of each split: of all images that can be read.
     """
     pixels = prod(source.image_shape[:2])
-    kept: dict[SplitName, list[Places]] = {split: [np.zeros(0, np.int64)] for split in masks}
+    readable = np.zeros(len(source.labels), bool)
     with ExitStack() as files:
         outputs = {split: files.enter_context((folder / f"{split}_images.npy").open("wb")) for split in masks}
         for split, mask in masks.items():
             _write_header(outputs[split], (int(mask.sum()), *source.image_shape))
         for images, places in source.chunks():
+            readable[places] = True
             for split, mask in masks.items():
                 chosen = np.ascontiguousarray(images[mask[places]])
-                kept[split].append(places[mask[places]])
                 outputs[split].write(chosen.data)
                 sums, squares = pixel_sums(chosen)
                 checks.add(split, chosen, deviations(pixels, sums, squares))
                 if split == "train":
                     moments.add(pixels, sums, squares)
-        written = {split: np.concatenate(parts) for split, parts in kept.items()}
-        for split, places in written.items():
-            np.save(folder / f"{split}_labels.npy", source.labels[places])
-            outputs[split].seek(0)
-            _write_header(outputs[split], (len(places), *source.image_shape))  # NumPy leaves room for any length
-    if source.names:
-        for split, places in written.items():
-            _write_names(source.names(), places, folder / f"{split}_files.csv")
-    return {split: source.labels[places] for split, places in written.items()}
+        labels = {split: source.labels[mask & readable].astype(np.int64) for split, mask in masks.items()}
+        for split, output in outputs.items():
+            output.seek(0)
+            _write_header(output, (len(labels[split]), *source.image_shape))  # NumPy leaves room for any length
+    for split, mask in masks.items():
+        np.save(folder / f"{split}_labels.npy", labels[split])
+        if source.names:
+            _write_names(compress(source.names(), mask & readable), folder / f"{split}_files.csv")
+    return labels
 
 
-def _write_names(names: Iterator[str], places: Places, path: Path) -> None:
-    """Write the names at `places`, which are in order."""
-    chosen = iter(places.tolist())
-    wanted = next(chosen, None)
+def _write_names(names: Iterator[str], path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        for place, name in enumerate(names):
-            if place == wanted:
-                writer.writerow((name,))
-                wanted = next(chosen, None)
+        writer.writerows((name,) for name in names)
 
 
 def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
