@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tasks.stage import read_json
+from flows import report
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _flat(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _figures(reports: Path) -> dict[str, Any]:
-    data, metrics, parity = (_read(reports / f"{name}.json") for name in ("data", "metrics", "parity"))
+    data, metrics, parity = (report.read(reports / f"{name}.json") or {} for name in ("data", "metrics", "parity"))
     figures = {
         "dataset": data.get("dataset"),
         "accuracy": metrics.get("accuracy"),
@@ -69,7 +69,3 @@ def _figures(reports: Path) -> dict[str, Any]:
         figures[f"{split} images"] = sum(row[split] for row in data["classes"]) if data else None
     figures |= {f"F1 of {name}": scores["f1"] for name, scores in metrics.get("per_class", {}).items()}
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in figures.items()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}

@@ -22,10 +22,10 @@ from PIL import Image
 
 from flows import charts, differences, last_good, project_lock, report
 from flows.project_lock import ProjectLocked
-from tasks import checks, params, pictures
+from tasks import params, pictures
 from tasks.params import ParamsError
 from tasks.prepared import FOLDER, SPLITS, Card, Images, Place, Split, names
-from tasks.stage import StageError, read_json
+from tasks.stage import StageError
 
 HTML, MARKDOWN = Path("reports/report.html"), Path("reports/report.md")
 SHOWN = 20  # images of each kind
@@ -57,15 +57,15 @@ def gather() -> dict[str, Any]:
     Raises:
         StageError: no stage has left anything, or DVC cannot tell whether it is of one run.
     """
-    data = _json(checks.DATA)
+    data = report.read(report.DATA)
     if data is None:
-        raise StageError(f"there is no {checks.DATA} yet: make run")
+        raise StageError(f"there is no {report.DATA} yet: make run")
     passed = data["passed"]  # else what else there is belongs to another run
-    metrics = _json("reports/metrics.json") if passed else None
-    parity = _json("reports/parity.json") if passed else None
+    metrics = report.read(report.METRICS) if passed else None
+    parity = report.read(report.PARITY) if passed else None
     changed = stale()
     before = None if changed else last_good.before()
-    run = _json("reports/run.json")
+    run = report.read(report.RUN)
     return {
         "verdict": verdict(data, metrics, parity, changed),
         "live": bool(parity and parity["passed"] and not changed),
@@ -157,10 +157,6 @@ def digits(number: float | None, form: str) -> str:
 def markdown(something: object) -> str:
     """Write a value into a line or a table of Markdown, so that it is read as it is."""
     return MARKS.sub(r"\\\g<0>", value(something)).replace("\n", " ")
-
-
-def _json(path: str) -> dict[str, Any] | None:
-    return read_json(Path(path)) if Path(path).exists() else None
 
 
 def _rows(path: str) -> list[dict[str, str]]:

@@ -1,6 +1,5 @@
-"""What a run came to: for the terminal, for Prefect's UI, and for reports/run.json."""
+"""What a run came to: for the terminal, for the page, and for reports/run.json."""
 
-import hashlib
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -8,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
 from tasks import params
 from tasks.dvc import StageRun
+from tasks.inputs import sha256
 from tasks.prepared import Card
 from tasks.stage import read_json, write_json
 
@@ -20,6 +18,11 @@ PARITY = Path("reports/parity.json")
 DATA = Path("reports/data.json")
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """Read what a stage has left; None if it has not."""
+    return read_json(path) if path.exists() else None
 
 
 def summary(runs: Sequence[StageRun]) -> str:
@@ -65,41 +68,6 @@ def verdict(parity: dict[str, Any]) -> str:
     )
 
 
-def publish(runs: Sequence[StageRun]) -> None:
-    """Create Prefect's artifacts: a table of the metrics, and a report with the parity verdict, passed or failed."""
-    metrics = read_json(METRICS)
-    create_table_artifact(
-        key="metrics",
-        description=f"Accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.4f}, {metrics['samples']:,} images",
-        table=[
-            {"class": name, **{score: round(value, 4) for score, value in scores.items()}}
-            for name, scores in metrics["per_class"].items()
-        ],
-    )
-    parity = read_json(PARITY) if PARITY.exists() else None
-    if parity is None or (parity["passed"] and runs[-1].stage != "export"):  # or it is the verdict of an earlier run
-        parity = {"passed": False, "reason": "the stage ended before its verdict"}
-    create_markdown_artifact(key="report", description="Whether the model may go live", markdown=markdown(runs, parity))
-
-
-def markdown(runs: Sequence[StageRun], parity: dict[str, Any]) -> str:
-    metrics = read_json(METRICS)
-    dataset = Card.read().name
-    stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
-    if not any(run.stage == "export" for run in runs):
-        stages += "\n| export | failed | |"
-    return f"""# Parity {"passed" if parity["passed"] else "failed"}
-
-The ONNX model against the .pth model on the whole test set: {verdict(parity)}.
-
-**Accuracy {metrics["accuracy"]:.2%}**, loss {metrics["loss"]:.4f}: {metrics["samples"]:,} test images of {dataset}.
-
-| stage | outcome | seconds |
-|---|---|---:|
-{stages}
-"""
-
-
 def write_run(runs: Sequence[StageRun], started: datetime) -> None:
     """Write reports/run.json: what may differ between two runs that give the same results."""
     trained = next(run for run in runs if run.stage == "train")
@@ -121,7 +89,7 @@ def write_run(runs: Sequence[StageRun], started: datetime) -> None:
 
 def lock_digest() -> str | None:
     """Hash dvc.lock, which names the inputs and outputs of all stages; None where there is none."""
-    return f"sha256:{hashlib.sha256(LOCK.read_bytes()).hexdigest()}" if LOCK.exists() else None
+    return f"sha256:{sha256(LOCK)}" if LOCK.exists() else None
 
 
 def _git_revision() -> str | None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
 
-from flows import dvc_files, last_good, overrides, report
+from flows import artifacts, dvc_files, last_good, overrides, report
 from flows.command import run
 from tasks import params
 from tasks.dvc import StageFailed, StageRun
@@ -41,9 +41,9 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     try:
         runs.append(export(limit.export, wait_for=[evaluated]))
     except StageFailed:
-        report.publish(runs)
+        artifacts.publish(runs)
         raise
-    report.publish(runs)
+    artifacts.publish(runs)
     report.write_run(runs, started)
     last_good.keep()
     return runs

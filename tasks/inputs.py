@@ -17,12 +17,14 @@ ROOT = Path(__file__).parent.parent
 PARAMS = Path("params.yaml")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path: Path) -> str:
+    """Hash what is in a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # Of the project's modules, before those that take seconds to import let the user edit the rest.
-_CODE = {path: _sha256(path) for package in ("serving", "tasks") for path in (ROOT / package).glob("*.py")}
+_CODE = {path: sha256(path) for package in ("serving", "tasks") for path in (ROOT / package).glob("*.py")}
 
 
 class Inputs:
@@ -46,7 +48,7 @@ class Inputs:
             *(
                 str(path.relative_to(ROOT))
                 for path in loaded_code()
-                if not path.exists() or _sha256(path) != _CODE[path]
+                if not path.exists() or sha256(path) != _CODE[path]
             ),
             *sorted(name for name in {**self._data, **data} if self._data.get(name) != data.get(name)),
             *(f"{PARAMS}: {name}" for name in self.params if self._values.get(name) != values.get(name)),

@@ -7,7 +7,6 @@ data/raw/images.csv    path, class, split, sha256: a row an image, in the order 
 """
 
 import csv
-import hashlib
 import io
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from pathlib import Path
 from serving.images import SUFFIXES
 from tasks import params
 from tasks.datasets import RAW
+from tasks.inputs import sha256
 from tasks.prepared import SplitName
 from tasks.stage import StageError, read_json, write_json
 
@@ -91,13 +91,8 @@ def take(p: params.Download) -> Stock:
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(items), AT_A_TIME):
             part = slice(start, start + AT_A_TIME)
-            items[part] = pool.map(lambda item: replace(item, sha256=_sha256(root / item.path)), items[part])
+            items[part] = pool.map(lambda item: replace(item, sha256=sha256(root / item.path)), items[part])
     return Stock(p.path, class_names, items)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_folders(root: Path) -> tuple[list[str], list[Item]]:

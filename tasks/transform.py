@@ -6,7 +6,6 @@ Run:    python -m tasks.transform
 """
 
 import csv
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from tasks import checks, params, raw
 from tasks.checks import DATA, Checks
 from tasks.datasets import DATASETS, RAW
+from tasks.inputs import sha256
 from tasks.moments import Moments, deviations, pixel_sums
 from tasks.prepared import SPLITS, Card, Labels, SplitName
 from tasks.raw import Raw, Source
@@ -99,7 +99,7 @@ def prepare(name: str, p: params.Transform, folder: Path) -> tuple[Card, checks.
         mean=moments.mean(),
         std=moments.std(),
         sizes={split: len(labels[split]) for split in SPLITS},
-        sources={str(file.relative_to(RAW)): _digest(file) for file in dict.fromkeys(files)},
+        sources={str(file.relative_to(RAW)): f"sha256:{sha256(file)}" for file in dict.fromkeys(files)},
         resize=p.resize if own else "stretch",
         skipped=dataset.bad,
     )
@@ -212,11 +212,6 @@ def _check(source: Source, class_names: list[str]) -> None:
             f"{source.files[-1]}: label {source.labels[wrong[0]]} of image {wrong[0]} has no class: there are "
             f"{len(class_names)}, 0 to {len(class_names) - 1} ({len(wrong)} labels like it)"
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 if __name__ == "__main__":

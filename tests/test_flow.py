@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prefect.states import Failed
 
-from flows import last_good, report, training
+from flows import artifacts, last_good, report, training
 from tasks import stages
 from tasks.dvc import StageFailed, StageRun, StageTimedOut
 from tests.conftest import write_params
@@ -46,7 +46,7 @@ def test_the_chain_with_each_stages_own_limit_and_retries_for_the_download(
     for stage in STAGES:
         monkeypatch.setattr(training, stage, Task(stage, calls))
     monkeypatch.setattr(training, "get_run_logger", lambda: logging.getLogger("test"))
-    monkeypatch.setattr(report, "publish", lambda runs: published.append(len(runs)))
+    monkeypatch.setattr(artifacts, "publish", lambda runs: published.append(len(runs)))
     monkeypatch.setattr(report, "write_run", lambda *_: None)
     monkeypatch.setattr(last_good, "keep", lambda: None)
     training.training.fn([])
