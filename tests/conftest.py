@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -42,9 +43,19 @@ CHEAPEST = {
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def shipped_params() -> str:
+    """Return params.yaml as committed, whatever a run has written to it since; with other keys it was edited."""
+    here = (ROOT / "params.yaml").read_text()
+    answer = subprocess.run(
+        ("git", "show", "HEAD:./params.yaml"), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    keys = [re.findall(r"^ *\w+:", text, re.MULTILINE) for text in (here, answer.stdout)]
+    return answer.stdout if keys[0] == keys[1] else here
+
+
 def write_params(**sections: dict[str, object]) -> params.Params:
     """Write params.yaml of the CHEAPEST profile, with changes by section, to the working directory."""
-    document = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    document = YAML(typ="safe").load(shipped_params())
     for changes in (CHEAPEST, sections):
         for section, values in changes.items():
             document[section].update(values)
@@ -219,6 +230,7 @@ def copy_project(folder: Path, mirror: str = "") -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(shipped_params())
     if mirror:
         (public,) = datasets.DATASETS["fashion_mnist"].mirrors
         edit(folder / "tasks/datasets.py", public, mirror)

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tasks import params
 from tasks.datasets import DATASETS
 from tasks.params import ParamsError, Section
-from tests.conftest import ROOT, write_params
+from tests.conftest import ROOT, shipped_params, write_params
 
 
 def test_shipped_defaults_are_the_quickstarts() -> None:
-    p = params.load(ROOT / "params.yaml")
+    p = params.parse(YAML(typ="safe").load(shipped_params()), "params.yaml")
     assert (p.download.dataset, p.transform.validation_fraction) == ("fashion_mnist", 0.1)
     assert (p.train.epochs, p.train.batch_size, p.train.learning_rate, p.train.normalize) == (5, 64, 1e-3, "none")
     assert p.export.batch_sizes == (1, 2, 7, 64, 1024)
@@ -78,7 +79,7 @@ def test_all_errors_are_reported_at_once(workspace: Path) -> None:
 
 
 def test_a_missing_key_and_a_missing_section_are_named(workspace: Path) -> None:
-    shipped = (ROOT / "params.yaml").read_text()
+    shipped = shipped_params()
     params.PATH.write_text(shipped[shipped.index("transform:") :].replace("  epochs: 5\n", ""))
     with pytest.raises(ParamsError, match=r"(?s)  download: missing\n.*  train\.epochs: missing"):
         params.load()
