@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tasks import lifeline
+from tasks.harness import lifeline
 
 # Prefect's adapters, or one of Python's own.
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -27,16 +28,20 @@ ANSWERS: dict[str, Outcome] = {
 }
 # What DVC says to someone at a terminal, noise in the log of a run.
 ASIDES = (
-    *("Data and pipelines are up to date.", "Updating lock file", "Generating lock file"),
-    *("To track the changes", "\tgit add", "To enable auto staging", "\tdvc config", "Use `dvc push`"),
+    "Data and pipelines are up to date.",
+    "Updating lock file",
+    "Generating lock file",
+    "To track the changes",
+    "\tgit add",
+    "To enable auto staging",
+    "\tdvc config",
+    "Use `dvc push`",
 )
 # How DVC says that another of its commands holds its locks, and when to ask again.
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 ASK_AGAIN_S = 2
 PATIENCE_S = 5  # with a process that has been told to end
 LOGS = Path(".cache/logs")
-
-asked_for = ""  # the stage that DVC was asked for last, for who stops the run
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class StageTimedOut(StageFailed, TimeoutError):
 class Answer:
     """What one `dvc repro` printed, and how it ended."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=100))  # the last ones
     outcome: Outcome | None = None
     code: int = 0
     timed_out: bool = False
@@ -87,8 +92,6 @@ def reproduce(stage: str, time_limit_s: float, logger: Logger) -> StageRun:
         StageTimedOut: it took longer than `time_limit_s`; it has been stopped.
         StageFailed: DVC or the stage failed; the message says why.
     """
-    global asked_for
-    asked_for = stage
     started = time.monotonic()
     answer = _ask_dvc(stage, time_limit_s, logger)
     while answer.busy and time.monotonic() - started < time_limit_s:
@@ -98,9 +101,9 @@ def reproduce(stage: str, time_limit_s: float, logger: Logger) -> StageRun:
     if answer.timed_out:
         raise StageTimedOut(f"{stage}: stopped after {time_limit_s:g} s, the limit in flow.time_limit_s.{stage}")
     if answer.code:
-        raise StageFailed(_reason(stage, answer.lines))
+        raise StageFailed(_reason(stage, list(answer.lines)))
     if answer.outcome is None:
-        raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {answer.lines}")
+        raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {list(answer.lines)}")
     run = StageRun(stage, answer.outcome, round(time.monotonic() - started, 2))
     logger.info("%s: %s, %.1f s", run.stage, run.outcome, run.seconds)
     return run
@@ -117,7 +120,7 @@ def _ask_dvc(stage: str, time_limit_s: float, logger: Logger) -> Answer:
         assert process.stdout is not None
         for line in map(str.rstrip, process.stdout):
             print(line, file=log)
-            answer.lines = [*answer.lines[-99:], line]
+            answer.lines.append(line)
             if given := next((what for start, what in ANSWERS.items() if line.startswith(start.format(stage))), None):
                 answer.outcome = given
             logger.log(logging.DEBUG if not line or line.startswith(ASIDES) else logging.INFO, line)
@@ -146,7 +149,8 @@ def _dvc_repro(stage: str) -> Iterator[subprocess.Popen[str]]:
     with process:
         try:
             yield process
-        except BaseException:
+        except BaseException as error:
+            error.add_note(f"in the stage {stage}")
             _stop(process)
             raise
 

@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.stage import read_record, write_json
+from tasks.harness.records import read_record, write_json
 
 FOLDER = Path("data/prepared")
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-Place = tuple[SplitName, int]  # an image: the number `int` of a split
+ImageId = tuple[SplitName, int]  # an image: the number `int` of a split
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
@@ -62,14 +62,14 @@ class Split:
         return cls(images, np.load(folder / f"{name}_labels.npy"))
 
 
-def names(places: AbstractSet[Place], folder: Path = FOLDER) -> dict[Place, str]:
-    """Say what a person calls these images: by their paths, else by their places, `train[7]`."""
-    named: dict[Place, str] = {}
-    for split in {split for split, _ in places}:
+def names(images: AbstractSet[ImageId], folder: Path = FOLDER) -> dict[ImageId, str]:
+    """Say what a person calls these images: by their paths, else by split and index, `train[7]`."""
+    named: dict[ImageId, str] = {}
+    for split in {split for split, _ in images}:
         try:
             with (folder / f"{split}_files.csv").open(newline="", encoding="utf-8") as file:
                 paths = ((split, index, path) for index, (path,) in enumerate(csv.reader(file)))
-                named |= {(split, index): path for split, index, path in paths if (split, index) in places}
+                named |= {(split, index): path for split, index, path in paths if (split, index) in images}
         except FileNotFoundError:
-            named |= {(owner, index): f"{owner}[{index}]" for owner, index in places if owner == split}
+            named |= {(owner, index): f"{owner}[{index}]" for owner, index in images if owner == split}
     return named

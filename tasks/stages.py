@@ -1,6 +1,5 @@
 """The five stages as Prefect tasks: each asks DVC for its stage, and DVC decides whether it has to run."""
 
-import logging
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -44,16 +43,3 @@ def evaluate(time_limit_s: float) -> StageRun:
 def export(time_limit_s: float) -> StageRun:
     """Export it to ONNX and publish the file if it passes the parity gate."""
     return reproduce("export", time_limit_s, get_run_logger())
-
-
-class _WithoutTraceback(logging.Filter):
-    """Leaves out the traceback of a failed stage, which shows Prefect's insides: the message says all there is."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], StageFailed):
-            record.exc_info = None
-        return True
-
-
-for _name in ("prefect.task_runs", "prefect.flow_runs"):
-    logging.getLogger(_name).addFilter(_WithoutTraceback())

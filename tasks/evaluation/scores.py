@@ -1,14 +1,16 @@
-"""What a model makes of each image: the class it predicts, how sure it is of it, and the loss."""
+"""What a model makes of each image, the class it predicts, how sure it is of it and the loss, and of all of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tasks.batches import logits_of
+from tasks.model.batches import logits_of
 from tasks.prepared import Labels, Split
 
 BINS = 15  # of confidence, as in Guo et al.
@@ -66,3 +68,26 @@ def calibration_error(bins: list[dict[str, float]]) -> float:
     """Compute the expected calibration error: how far the bins of `calibration` are off, on average over the images."""
     images = sum(row["images"] for row in bins)
     return sum(row["images"] / images * abs(row["accuracy"] - row["confidence"]) for row in bins)
+
+
+def measure(test: Scores, class_names: list[str]) -> dict[str, Any]:
+    """Compute the contents of metrics.json.
+
+    Precision, recall and F1 of a class that is never predicted, or has no image, are 0.
+    """
+    classes = range(len(class_names))
+    per_class = precision_recall_fscore_support(test.labels, test.predicted, labels=classes, zero_division=0)
+    bins = calibration(test)
+    return {
+        "accuracy": float(accuracy_score(test.labels, test.predicted)),
+        "loss": float(test.loss.mean(dtype=np.float64)),
+        "calibration_error": calibration_error(bins),
+        "samples": len(test.labels),
+        "per_class": {
+            name: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+            for name, precision, recall, f1, support in zip(class_names, *per_class, strict=True)
+        },
+        # Row: actual class, column: predicted class, both in the order of per_class.
+        "confusion_matrix": confusion_matrix(test.labels, test.predicted, labels=classes).tolist(),
+        "calibration": bins,
+    }

@@ -6,9 +6,10 @@ that only a run which would do the same from its start goes on from there.
 
 import hashlib
 import io
+import math
+import os
 import pickle
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +18,11 @@ from typing import Any
 
 import torch
 
+from tasks.harness.errors import StageError
+
 FOLDER = Path(".cache/checkpoints")
-EVERY_S = 2.0  # at least between two
+EVERY_S = "CHECKPOINT_EVERY_S"  # environment: the seconds between two, at least; it changes no byte of a result
+DEFAULT_EVERY_S = "2"
 MAX_SHARE = 0.02  # of the time may be spent on saving
 
 
@@ -32,11 +36,15 @@ class Checkpoint:
 
     def __init__(self, key: str, device: torch.device) -> None:
         machine = (
-            *(platform.python_version(), torch.__version__, str(device), torch.get_num_threads()),
+            platform.python_version(),
+            torch.__version__,
+            str(device),
+            torch.get_num_threads(),
             torch.backends.cpu.get_cpu_capability(),
         )
         self.path = FOLDER / f"{hashlib.sha256(repr((key, machine)).encode()).hexdigest()[:16]}.pth"
-        self._due = time.monotonic() + EVERY_S
+        self.every_s = _every_s()
+        self._due = time.monotonic() + self.every_s
 
     def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
         """Save what `state` returns, unless the last time was just now."""
@@ -54,7 +62,7 @@ class Checkpoint:
                 partial.unlink()
             print(f"{self.path} not saved ({error.strerror}); training goes on", flush=True)
         seconds = time.monotonic() - started
-        self._due = started + seconds + max(EVERY_S, seconds / MAX_SHARE)
+        self._due = started + seconds + max(self.every_s, seconds / MAX_SHARE)
 
     def load(self) -> dict[str, Any] | None:
         """Return what was saved, its tensors on the CPU; None where there is nothing, or nothing that can be read."""
@@ -69,10 +77,20 @@ class Checkpoint:
             return None
         return state
 
-    @staticmethod
-    def clear() -> None:
-        """Remove all checkpoints: a training has come to its end."""
-        shutil.rmtree(FOLDER, ignore_errors=True)
+    def remove(self) -> None:
+        """Remove this training's checkpoint, now that it has come to its end, and no other's."""
+        self.path.unlink(missing_ok=True)
+
+
+def _every_s() -> float:
+    text = os.environ.get(EVERY_S, DEFAULT_EVERY_S)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < math.inf:
+        raise StageError(f"{EVERY_S}={text}: it should be a number of seconds, 0 or more")
+    return seconds
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

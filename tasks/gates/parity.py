@@ -5,7 +5,7 @@ and by accuracy, and proves which execution provider ran the nodes.
 """
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from serving.session import ProviderError, SessionError, open_session
+from tasks.gates.verdict import Figure, Verdict
 from tasks.prepared import Images, Labels, Split
 
+REPORT = "reports/parity.json"
 MAX_TIES = 0.001  # of the samples
 WORST_SAMPLES = 5
 
@@ -22,11 +24,10 @@ Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The contents of parity.json."""
+class Report:
+    """What parity.json holds besides the verdict."""
 
-    passed: bool
-    reason: str  # why not; empty if passed
+    reasons: list[str]  # why the model is withheld
     tolerance: float
     provider_requested: str = ""
     provider: str | None = None  # that ran every node; None if the model did not run
@@ -40,6 +41,34 @@ class Verdict:
     accuracy_onnx: float | None = None  # at the batch size where it is farthest from accuracy_pth
     batch_sizes: list[dict[str, Any]] = field(default_factory=list)  # with the largest absolute logit error of each
     worst_samples: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+    def contents(self) -> dict[str, Any]:
+        """Return the contents of parity.json."""
+        measured = asdict(self)
+        reasons = measured.pop("reasons")
+        verdict = Verdict("parity", "passed" if self.passed else "failed", reasons, self.figures())
+        return {"verdict": asdict(verdict), "passed": self.passed, **measured}
+
+    def figures(self) -> dict[str, Figure]:
+        return {
+            "provider": self.provider,
+            "images": self.samples,
+            "largest logit error": self.max_abs_error,
+            "tolerance": self.tolerance,
+            "ties": self.ties,
+            "same label": self.label_agreement,
+            "accuracy of the .pth model": self.accuracy_pth,
+            "accuracy of the .onnx model": self.accuracy_onnx,
+            "nodes": self.nodes,
+            **{
+                f"largest logit error at batch size {batch['size']}": batch["max_abs_error"]
+                for batch in self.batch_sizes
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -55,21 +84,22 @@ def gate(
     model: bytes,
     reference: Scores,
     test: Split,
+    *,
     provider_requested: str,
     tolerance: float,
     batch_sizes: tuple[int, ...],
     threads: int,
-) -> Verdict:
+) -> Report:
     """Run `model` on `test` and compare it with `reference`, the .pth model's logits `float32 [N, classes]`."""
     try:
         session = open_session(model, provider_requested, threads, record_nodes=True)
         provider = session.get_providers()[0]
         nodes = prove(session, provider)
     except SessionError as error:
-        return Verdict(False, f"export.provider = {provider_requested}: {error}", tolerance, provider_requested)
+        return Report([f"export.provider = {provider_requested}: {error}"], tolerance, provider_requested)
     runs = {size: measure(reference, *run(session, test.images, size)) for size in batch_sizes}
-    verdict = judge(reference, runs, test.labels, tolerance)
-    return replace(verdict, provider_requested=provider_requested, provider=provider, nodes=nodes)
+    report = judge(reference, runs, test.labels, tolerance)
+    return replace(report, provider_requested=provider_requested, provider=provider, nodes=nodes)
 
 
 def prove(session: onnxruntime.InferenceSession, provider: str) -> int:
@@ -105,54 +135,27 @@ def measure(reference: Scores, logits: Scores, probabilities: Scores) -> Run:
     return Run(_errors(logits, reference), float(probability_errors.max()), logits.argmax(1))
 
 
-def judge(reference: Scores, runs: dict[int, Run], labels: Labels, tolerance: float) -> Verdict:
+def judge(reference: Scores, runs: dict[int, Run], labels: Labels, tolerance: float) -> Report:
     """Judge the runs, by batch size, of a model whose .pth has the logits `reference`, `float32 [N, classes]`.
 
     Where all labels agree outside the ties, so do the accuracies.
     """
-    sizes = list(runs)
     errors = np.stack([run.errors for run in runs.values()])  # [sizes, N]
-    guesses = np.stack([run.labels for run in runs.values()])
+    predicted = np.stack([run.labels for run in runs.values()])  # [sizes, N]
     probability_error = max(run.probability_error for run in runs.values())
     expected = reference.argmax(1)
     second, first = np.sort(reference.astype(np.float64), axis=1).T[-2:]
     margin = first - second
-    differs = (guesses != expected).any(0)
+    differs = (predicted != expected).any(0)
     ties = differs & (margin < 2 * tolerance)  # a margin that is not a number is no tie
     accuracy = float((expected == labels).mean())
-    accuracies = (guesses == labels).mean(1).tolist()
+    accuracies = (predicted == labels).mean(1).tolist()
     worst = [
-        {
-            "index": index,
-            "batch_size": sizes[size],
-            "abs_error": _json(errors[size, index]),
-            "margin": _json(margin[index]),
-            "actual": int(labels[index]),
-            "pth": int(expected[index]),
-            "onnx": int(guesses[size, index]),
-        }
+        _sample(index, list(runs), errors, margin, labels, expected, predicted)
         for index in np.argsort(-errors.max(0), kind="stable")[:WORST_SAMPLES].tolist()
-        for size in [errors[:, index].argmax()]
     ]
-
-    reasons = []
-    if not errors.max() <= tolerance:
-        where = f"test image {worst[0]['index']} at batch size {worst[0]['batch_size']}"
-        reasons.append(f"the logits of {where} differ by {errors.max():.3g}, export.tolerance is {tolerance:g}")
-    if not probability_error <= tolerance:
-        reasons.append(f"a probability differs by {probability_error:.3g}, export.tolerance is {tolerance:g}")
-    if mislabelled := np.flatnonzero(differs & ~ties).tolist():
-        reasons.append(f"{len(mislabelled)} labels differ, the first of test image {mislabelled[0]}")
-    if ties.sum() > MAX_TIES * len(labels):
-        reasons.append(f"{ties.sum()} of {len(labels)} samples are ties, more than {MAX_TIES:.1%}")
-    if reasons and errors.max() <= tolerance:
-        reasons.append(
-            f"the largest logit error, {errors.max():.3g} of test image {worst[0]['index']}, "
-            f"is within export.tolerance, {tolerance:g}"
-        )
-    return Verdict(
-        passed=not reasons,
-        reason="; ".join(reasons),
+    return Report(
+        reasons=_reasons(float(errors.max()), probability_error, differs, ties, worst[0], tolerance),
         tolerance=tolerance,
         samples=len(labels),
         max_abs_error=_json(errors.max()),
@@ -162,10 +165,59 @@ def judge(reference: Scores, runs: dict[int, Run], labels: Labels, tolerance: fl
         accuracy_pth=accuracy,
         accuracy_onnx=max(accuracies, key=lambda other: abs(other - accuracy)),
         batch_sizes=[
-            {"size": size, "max_abs_error": _json(largest)} for size, largest in zip(sizes, errors.max(1), strict=True)
+            {"size": size, "max_abs_error": _json(largest)} for size, largest in zip(runs, errors.max(1), strict=True)
         ],
         worst_samples=worst,
     )
+
+
+def _sample(
+    index: int,
+    batch_sizes: list[int],
+    errors: NDArray[np.float64],
+    margin: NDArray[np.float64],
+    labels: Labels,
+    expected: Labels,
+    predicted: Labels,
+) -> dict[str, Any]:
+    """Describe one image at the batch size where its logits differ most; see `judge` for the shapes."""
+    row = int(errors[:, index].argmax())
+    return {
+        "index": index,
+        "batch_size": batch_sizes[row],
+        "abs_error": _json(errors[row, index]),
+        "margin": _json(margin[index]),
+        "actual": int(labels[index]),
+        "pth": int(expected[index]),
+        "onnx": int(predicted[row, index]),
+    }
+
+
+def _reasons(
+    error: float,
+    probability_error: float,
+    differs: NDArray[np.bool_],
+    ties: NDArray[np.bool_],
+    worst: dict[str, Any],
+    tolerance: float,
+) -> list[str]:
+    """Say why the model is withheld: nothing, where it passes."""
+    reasons = []
+    if not error <= tolerance:
+        where = f"test image {worst['index']} at batch size {worst['batch_size']}"
+        reasons.append(f"the logits of {where} differ by {error:.3g}, export.tolerance is {tolerance:g}")
+    if not probability_error <= tolerance:
+        reasons.append(f"a probability differs by {probability_error:.3g}, export.tolerance is {tolerance:g}")
+    if mislabelled := np.flatnonzero(differs & ~ties).tolist():
+        reasons.append(f"{len(mislabelled)} labels differ, the first of test image {mislabelled[0]}")
+    if ties.sum() > MAX_TIES * len(ties):
+        reasons.append(f"{ties.sum()} of {len(ties)} samples are ties, more than {MAX_TIES:.1%}")
+    if reasons and error <= tolerance:
+        reasons.append(
+            f"the largest logit error, {error:.3g} of test image {worst['index']}, "
+            f"is within export.tolerance, {tolerance:g}"
+        )
+    return reasons
 
 
 @np.errstate(invalid="ignore")  # infinity minus infinity

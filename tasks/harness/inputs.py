@@ -5,26 +5,13 @@ would record a link between inputs and outputs that never was (https://github.co
 """
 
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-ROOT = Path(__file__).parent.parent
-PARAMS = Path("params.yaml")
-
-
-def sha256(path: Path) -> str:
-    """Hash what is in a file, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# Of the project's modules, before those that take seconds to import let the user edit the rest.
-_CODE = {path: sha256(path) for package in ("serving", "tasks") for path in (ROOT / package).glob("*.py")}
+from tasks.harness import code, section
+from tasks.harness.code import ROOT, sha256
+from tasks.harness.errors import ParamsError
 
 
 class Inputs:
@@ -47,37 +34,36 @@ class Inputs:
         return [
             *(
                 str(path.relative_to(ROOT))
-                for path in loaded_code()
-                if not path.exists() or sha256(path) != _CODE[path]
+                for path in code.loaded()
+                if not path.exists() or sha256(path) != code.at_start()[path]
             ),
             *sorted(name for name in {**self._data, **data} if self._data.get(name) != data.get(name)),
-            *(f"{PARAMS}: {name}" for name in self.params if self._values.get(name) != values.get(name)),
+            *(f"{section.PARAMS}: {name}" for name in self.params if self._values.get(name) != values.get(name)),
         ]
 
     def digest(self) -> str:
-        """Hash them all: what two runs of a stage share if the second may go on where the first was stopped."""
-        code = {str(path.relative_to(ROOT)): _CODE[path] for path in loaded_code()}
-        return hashlib.sha256(repr((code, self._data, self._values)).encode()).hexdigest()
+        """Hash what is in them all: two runs of a stage with one digest do the same, on whatever host, in which folder.
+
+        Raises:
+            FileNotFoundError: one is missing.
+        """
+        modules = {str(path.relative_to(ROOT)): code.at_start()[path] for path in code.loaded()}
+        data = {name: sha256(Path(name)) for name in self._data}
+        return hashlib.sha256(repr((modules, data, self._values)).encode()).hexdigest()
 
     def _stat(self) -> dict[str, tuple[int, int, int]]:
-        return {str(path): _fingerprint(path) for place in self.reads for path in _files(Path(place))}
+        return {str(path): _fingerprint(path) for read in self.reads for path in _files(Path(read))}
 
     def _read_params(self) -> dict[str, Any]:
         try:
-            document = YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
+            document = section.read()
             return {name: _value(document, name) for name in self.params}
-        except (OSError, UnicodeDecodeError, YAMLError, TypeError):
-            return {}  # tasks.params says what is wrong with it
+        except (ParamsError, OSError, TypeError, AttributeError):
+            return {}  # who loads the section says what is wrong with the file
 
 
-def loaded_code() -> list[Path]:
-    """List the project's modules that this process has imported."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return sorted({Path(file) for file in files if file} & _CODE.keys())
-
-
-def _files(place: Path) -> Iterator[Path]:
-    yield from sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+def _files(read: Path) -> Iterator[Path]:
+    yield from sorted(path for path in read.rglob("*") if path.is_file()) if read.is_dir() else [read]
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int]:

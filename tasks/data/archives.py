@@ -1,4 +1,4 @@
-"""The raw dataset in data/raw as its publisher ships it, read a few images at a time.
+"""The archives in data/raw as their publishers ship them, read a few images at a time.
 
 A dataset's row in `DATASETS` names its format; `READERS` has a reader for each.
 """
@@ -6,47 +6,18 @@ A dataset's row in `DATASETS` names its format; `READERS` has a reader for each.
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.datasets import DATASETS, RAW, Dataset
+from tasks.data.datasets import DATASETS, RAW, Dataset
+from tasks.data.source import CHUNK_BYTES, Indices, Raw, Source
+from tasks.harness.errors import StageError
 from tasks.prepared import Images
-from tasks.stage import StageError
 
-CHUNK_BYTES = 1 << 22  # of images held at a time
 FETCH_AGAIN = "fetch it again: dvc repro --force --single-item download"
-
-Places = NDArray[np.int64]  # [n], which images of a source these are
-Format = tuple[int, int, str]  # width and height in pixels, and mode as Pillow calls it
-
-
-@dataclass(frozen=True)
-class Source:
-    """Labelled images as their publisher ships them."""
-
-    labels: NDArray[np.integer[Any]]  # [N]
-    image_shape: tuple[int, int, int]  # [H, W, C]
-    chunks: Callable[[], Iterator[tuple[Images, Places]]]  # the images that can be read, in order: uint8 [n, H, W, C]
-    files: tuple[Path, ...]
-    formats: Counter[Format]  # how many images of each; of image files, once all chunks have been
-    names: Callable[[], Iterator[str]] | None = None  # the paths of all, in order; None: they are not files
-    keys: NDArray[np.float64] | None = None  # [N], in [0, 1), of each image's bytes; None: it is known by its place
-
-
-@dataclass(frozen=True)
-class Raw:
-    """A raw dataset; `test` and `validation` are None where the publisher ships none."""
-
-    class_names: list[str]
-    training: Source
-    test: Source | None = None
-    validation: Source | None = None
-    bad: dict[str, str] = field(default_factory=dict)  # file -> why it cannot be read, once all chunks have been
 
 
 def read(name: str) -> Raw:
@@ -74,7 +45,7 @@ def read_digits(folder: Path, dataset: Dataset) -> Raw:
     rows = np.loadtxt(file, delimiter=",")
     images = np.round(rows[:, :-1] * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
     formats = Counter({(8, 8, "L"): len(rows)})
-    source = Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: _placed(iter([images])), (file,), formats)
+    source = Source(rows[:, -1].astype(np.int64), (8, 8, 1), lambda: _indexed(iter([images])), (file,), formats)
     return Raw(list(dataset.class_names), source)
 
 
@@ -95,7 +66,7 @@ READERS: dict[str, Callable[[Path, Dataset], Raw]] = {
 }
 
 
-def _placed(chunks: Iterator[Images]) -> Iterator[tuple[Images, Places]]:
+def _indexed(chunks: Iterator[Images]) -> Iterator[tuple[Images, Indices]]:
     start = 0
     for images in chunks:
         yield images, np.arange(start, start + len(images))
@@ -116,7 +87,7 @@ def _idx_source(images: Path, labels: Path) -> Source:
 
     values = np.fromfile(labels, np.uint8, offset=8)
     formats = Counter({(width, height, "L"): count})
-    return Source(values, (height, width, 1), lambda: _placed(chunks()), (images, labels), formats)
+    return Source(values, (height, width, 1), lambda: _indexed(chunks()), (images, labels), formats)
 
 
 def _idx_shape(path: Path, dimensions: int) -> tuple[int, ...]:
@@ -158,7 +129,7 @@ def _cifar_source(files: list[Path], key: str) -> Source:
 
     values = np.concatenate([np.array(batch(file)[1], np.int64) for file in files])
     formats = Counter({(32, 32, "RGB"): len(values)})
-    return Source(values, (32, 32, 3), lambda: _placed(chunks()), tuple(files), formats)
+    return Source(values, (32, 32, 3), lambda: _indexed(chunks()), tuple(files), formats)
 
 
 class _ArraysOnly(pickle.Unpickler):

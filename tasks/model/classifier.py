@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.networks import NETWORKS
-from tasks.stage import StageError, read_record
+from tasks.harness.errors import StageError
+from tasks.harness.records import read_record
+from tasks.networks.table import NETWORKS
 
+FOLDER = Path("models")
 PTH = "models/model.pth"
 JSON = "models/model.json"
 
@@ -84,27 +86,28 @@ def pth_bytes(state_dict: dict[str, Tensor]) -> bytes:
     return buffer.getvalue()
 
 
-def load() -> tuple[Classifier, Description]:
-    """Rebuild the classifier from models/, in evaluation mode on the CPU.
+def load(folder: Path = FOLDER) -> tuple[Classifier, Description]:
+    """Rebuild the classifier from model.pth and model.json in `folder`, in evaluation mode on the CPU.
 
     Raises:
         StageError: model.pth is no plain state_dict, does not fit the network, or is not the one model.json describes.
     """
-    description = read_record(Path(JSON), Description)
+    pth, described = folder / Path(PTH).name, folder / Path(JSON).name
+    description = read_record(described, Description)
     classifier = build(
         description.network, description.image_shape, description.class_names, description.mean, description.std
     )
     try:
-        state_dict = torch.load(PTH, map_location="cpu", weights_only=True)
+        state_dict = torch.load(pth, map_location="cpu", weights_only=True)
         classifier.network.load_state_dict(state_dict)
     except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError) as error:
         raise StageError(
-            f"{PTH} is not a state_dict of {description.network}; no code in it was run. Train again, or bring back "
-            f"the last good one with dvc checkout {PTH} {JSON}. torch says: {str(error).partition(chr(10))[0]}"
+            f"{pth} is not a state_dict of {description.network}; no code in it was run. Train again, or bring back "
+            f"the last good one with dvc checkout {pth} {described}. torch says: {str(error).partition(chr(10))[0]}"
         ) from None
     if (found := digest(state_dict)) != description.state_dict:
         raise StageError(
-            f"{PTH} holds the weights {found}, {JSON} describes {description.state_dict}: one was changed after "
-            f"training. Train again, or bring back the last good ones with dvc checkout {PTH} {JSON}"
+            f"{pth} holds the weights {found}, {described} describes {description.state_dict}: one was changed after "
+            f"training. Train again, or bring back the last good ones with dvc checkout {pth} {described}"
         )
     return classifier.eval(), description

@@ -1,13 +1,14 @@
 """Pictures for people: what the dataset looks like, and what the model makes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tasks.prepared import Images, Labels, Split
+from tasks.evaluation.suspects import Suspect
+from tasks.prepared import Images, Labels, Split, SplitName
 
 COLUMNS = 5
 # Inches: what an image and its title of two lines take, and the longer side of the image.
@@ -22,8 +23,8 @@ def samples(split: Split, class_names: list[str], count: int) -> Figure:
 
 
 def in_turn(labels: Labels, count: int) -> NDArray[np.int64]:
-    """Choose `count` places of `labels`: the first of each class, then the second of each, and so on."""
-    rank = np.empty(len(labels), int)  # a place's number among those of its class
+    """Choose `count` indices of `labels`: the first of each class, then the second of each, and so on."""
+    rank = np.empty(len(labels), int)  # of an image among those of its class
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         rank[members] = np.arange(len(members))
@@ -43,9 +44,10 @@ def predictions(split: Split, predicted: Labels, class_names: list[str], count: 
     return figure
 
 
-def suspects(images: list[Images], said: list[tuple[str, str, float]]) -> Figure:
-    """Draw images `uint8 [H, W, C]` under their label, what the model says instead, and how sure it is of it."""
-    titles = [f"{label}?\n{predicted} {confidence:.0%}" for label, predicted, confidence in said]
+def suspects(splits: Mapping[SplitName, Split], doubted: Sequence[Suspect]) -> Figure:
+    """Draw images under their label, what the model predicts instead, and how sure it is of it."""
+    images = [splits[suspect.split].images[suspect.index] for suspect in doubted]
+    titles = [f"{suspect.label}?\n{suspect.predicted} {suspect.confidence:.0%}" for suspect in doubted]
     figure = _grid(images, titles, ["black"] * len(titles))
     figure.suptitle(f"Labels that the model doubts most: {len(titles)} images, and what it would say")
     return figure
@@ -58,8 +60,8 @@ def _grid(images: Sequence[Images] | Images, titles: list[str], colors: list[str
     figure = Figure(figsize=(width, height + head), dpi=80)
     axis = figure.add_axes((0, 0, 1, height / (height + head)))
     axis.axis("off")
-    for place, (image, title, color) in enumerate(zip(images, titles, colors, strict=True)):
-        row, column = divmod(place, COLUMNS)
+    for number, (image, title, color) in enumerate(zip(images, titles, colors, strict=True)):
+        row, column = divmod(number, COLUMNS)
         scale = SIDE / max(image.shape[:2])
         bottom, center = (row + 1) * CELL[1] - 0.05, (column + 0.5) * CELL[0]
         top, half = bottom - image.shape[0] * scale, image.shape[1] * scale / 2

@@ -6,22 +6,26 @@ are copies if their pixels are the same once they have their final size: that is
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from tasks import params
-from tasks.prepared import SPLITS, Images, Labels, Place, SplitName, names
-from tasks.raw import Format
+from tasks.data.source import Format
+from tasks.gates.verdict import Figure, Verdict
+from tasks.params.transform import Transform
+from tasks.prepared import SPLITS, ImageId, Images, Labels, SplitName, names
 
-DATA = "reports/data.json"
+REPORT = "reports/data.json"
 NEARLY_CONSTANT = 2.0  # of 255 grey levels: an image whose standard deviation is below that shows nothing
-LISTED = 1000  # images, groups of copies and formats that the report lists at most; it counts them all
-NAMED = 10  # of the images of a group, and of the groups in an error
+MAX_LISTED = 1000  # images, groups of copies and formats that the report lists at most; it counts them all
+MAX_NAMED = 10  # of the images of a group, and of the groups in an error
+
+Group = list[ImageId]  # images that are copies of each other
 
 LEAKS = {f"{a}_{b}": (a, b) for a, b in combinations(SPLITS, 2)}  # "train_test": images of test that train has, too
 
@@ -45,11 +49,10 @@ class Copies:
 
 @dataclass(frozen=True)
 class Report:
-    """The contents of data.json."""
+    """What data.json holds besides the verdict."""
 
-    passed: bool
-    problems: list[str]  # why nothing may be trained on it
     dataset: str
+    reasons: list[str]  # why nothing may be trained on it
     images: int = 0
     classes: list[dict[str, str | int]] = field(default_factory=list)  # name, and how many images each split has
     incomplete: list[str] = field(default_factory=list)  # classes that have images, but not in every split
@@ -64,6 +67,35 @@ class Report:
     conflicts: int = 0  # groups of copies that are not of one class
     groups: list[Copies] = field(default_factory=list)  # first those that leak into test, then conflicts
 
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+    def contents(self) -> dict[str, Any]:
+        """Return the contents of data.json."""
+        found = asdict(self)
+        reasons = found.pop("reasons")
+        figures: dict[str, Figure] = {
+            "images": self.images,
+            "test images among the training images": self.leaked,
+            "copies within a split": sum(self.copies.values()),
+            "unreadable": len(self.unreadable),
+            "nearly constant": self.nearly_constant,
+            "copies in several classes": self.conflicts,
+            "classes without images in some split": len(self.incomplete),
+        }
+        verdict = Verdict("data", "passed" if self.passed else "failed", reasons, figures)
+        return {"verdict": asdict(verdict), "passed": self.passed, **found}
+
+    def summary(self) -> str:
+        """Say in one line what was found."""
+        return (
+            f"{len(self.incomplete):,} classes without images in some split, "
+            f"{len(self.unreadable):,} unreadable, {self.nearly_constant:,} nearly constant, "
+            f"{sum(self.copies.values()):,} copies within a split, "
+            f"{self.leaked:,} test images among the training images"
+        )
+
 
 class Checks:
     """What is remembered of each image: a digest of its pixels, and whether it is nearly constant."""
@@ -71,7 +103,7 @@ class Checks:
     def __init__(self) -> None:
         # 64 bits: among a million images, two that differ have the same digest once in 40 million datasets.
         self.digests: dict[SplitName, array[int]] = {split: array("Q") for split in SPLITS}
-        self.constant: list[Place] = []
+        self.constant: list[ImageId] = []
 
     def add(self, split: SplitName, images: Images, deviations: NDArray[np.float64]) -> None:
         """Take in `uint8 [n, H, W, C]`, the next ones of the split, and their standard deviations `[n, C]`."""
@@ -80,7 +112,7 @@ class Checks:
         self.constant += [(split, first + int(index)) for index in np.flatnonzero(deviations.max(1) < NEARLY_CONSTANT)]
         digests.extend(xxhash.xxh3_64_intdigest(image.data) for image in images)
 
-    def groups(self) -> list[list[Place]]:
+    def groups(self) -> list[Group]:
         """Find the images that are there more than once: the places of each, in the order of the splits.
 
         Those that are nearly constant are left out: they are the same because they show nothing.
@@ -89,12 +121,12 @@ class Checks:
         ordered = np.concatenate(list(digests.values()))
         ordered.sort()
         repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-        places: dict[int, list[Place]] = {}
+        copies: dict[int, Group] = {}
         for split, values in digests.items():
             for index in np.flatnonzero(np.isin(values, repeated)).tolist():
-                places.setdefault(int(values[index]), []).append((split, index))
+                copies.setdefault(int(values[index]), []).append((split, index))
         constant = set(self.constant)
-        return sorted(group for group in places.values() if len(group) > 1 and group[0] not in constant)
+        return sorted(group for group in copies.values() if len(group) > 1 and group[0] not in constant)
 
 
 def report(
@@ -106,84 +138,82 @@ def report(
     labels: dict[SplitName, Labels],
     formats: Counter[Format],
     unreadable: dict[str, str],
-    p: params.Transform,
+    params: Transform,
 ) -> Report:
-    """Put together what was found about the images that were written to `folder`, and judge it by `p`."""
+    """Put together what was found about the images that were written to `folder`, and judge it by `params`."""
     groups = checks.groups()
-    leaks = {name: sum(_members(group, b) for group in groups if _members(group, a)) for name, (a, b) in LEAKS.items()}
-
-    leaked = sum(_members(group, "test") for group in groups if _leaked(group))
-    class_of = {place: class_names[labels[place[0]][place[1]]] for group in groups for place in group}
-
-    def conflicting(group: list[Place]) -> bool:
-        return len({class_of[place] for place in group}) > 1
-
-    foremost = sorted(groups, key=lambda group: (not _leaked(group), not conflicting(group)))[:LISTED]
-    shown = [_in_turn(group)[:NAMED] for group in foremost]
-    named = names({*checks.constant[:LISTED], *(place for group in shown for place in group)}, folder)
-    listed = [
-        Copies(
-            count=len(group),
-            images=[named[place] for place in some],
-            classes=[class_of[place] for place in some],
-            splits=[split for split, _ in some],
-        )
-        for group, some in zip(foremost, shown, strict=True)
-    ]
-    counts = {split: np.bincount(labels[split], minlength=len(class_names)).tolist() for split in SPLITS}
-    by_class: dict[str, dict[str, int]] = {
-        name: {split: counts[split][at] for split in SPLITS} for at, name in enumerate(class_names)
-    }
-    problems = [
-        *_too_few(class_names, by_class),
-        *_unreadable(unreadable, labels, p),
-        *_leaking(leaked, len(labels["test"]), listed, p),
-    ]
+    leaked = sum(_members(group, "test") for group in groups if _leaks_into_test(group))
+    class_of = {image: class_names[labels[image[0]][image[1]]] for group in groups for image in group}
+    listed = _list_copies(groups, class_of, folder)
+    constant = checks.constant[:MAX_LISTED]
+    constant_names = names(set(constant), folder)
+    by_class = _count_classes(class_names, labels)
     return Report(
-        passed=not problems,
-        problems=problems,
         dataset=dataset,
+        reasons=[
+            *_too_few(class_names, by_class),
+            *_unreadable(unreadable, labels, params),
+            *_leaking(leaked, len(labels["test"]), listed, params),
+        ],
         images=sum(map(len, labels.values())),
         classes=[{"name": name, **of_split} for name, of_split in by_class.items()],
         incomplete=[name for name, of_split in by_class.items() if any(of_split.values()) and 0 in of_split.values()],
         formats=[
             {"width": width, "height": height, "mode": mode, "images": count}
-            for (width, height, mode), count in formats.most_common(LISTED)
+            for (width, height, mode), count in formats.most_common(MAX_LISTED)
         ],
         unreadable=[{"image": image, "reason": reason} for image, reason in unreadable.items()],
         nearly_constant=len(checks.constant),
-        nearly_constant_images=[named[place] for place in checks.constant[:LISTED]],
+        nearly_constant_images=[constant_names[image] for image in constant],
         copies={split: sum(max(0, _members(group, split) - 1) for group in groups) for split in SPLITS},
-        leaks=leaks,
+        leaks={
+            name: sum(_members(group, b) for group in groups if _members(group, a)) for name, (a, b) in LEAKS.items()
+        },
         leaked=leaked,
-        conflicts=sum(map(conflicting, groups)),
+        conflicts=sum(_conflicting(group, class_of) for group in groups),
         groups=listed,
     )
 
 
-def summary(found: Report) -> str:
-    """Say in one line what was found."""
-    return (
-        f"{len(found.incomplete):,} classes without images in some split, "
-        f"{len(found.unreadable):,} unreadable, {found.nearly_constant:,} nearly constant, "
-        f"{sum(found.copies.values()):,} copies within a split, "
-        f"{found.leaked:,} test images among the training images"
-    )
+def _list_copies(groups: list[Group], class_of: dict[ImageId, str], folder: Path) -> list[Copies]:
+    """Name the first few images of each group, beginning with the groups that leak into test, then conflicts."""
+    foremost = sorted(groups, key=lambda group: (not _leaks_into_test(group), not _conflicting(group, class_of)))
+    shown = [(len(group), _in_turn(group)[:MAX_NAMED]) for group in foremost[:MAX_LISTED]]
+    named = names({image for _, group in shown for image in group}, folder)
+    return [
+        Copies(
+            count=count,
+            images=[named[image] for image in group],
+            classes=[class_of[image] for image in group],
+            splits=[split for split, _ in group],
+        )
+        for count, group in shown
+    ]
 
 
-def _in_turn(group: list[Place]) -> list[Place]:
+def _count_classes(class_names: list[str], labels: dict[SplitName, Labels]) -> dict[str, dict[str, int]]:
+    """Count the images of each class, by split."""
+    counts = {split: np.bincount(labels[split], minlength=len(class_names)).tolist() for split in SPLITS}
+    return {name: {split: counts[split][label] for split in SPLITS} for label, name in enumerate(class_names)}
+
+
+def _in_turn(group: Group) -> Group:
     """Order a group by splits in turn: the first of each, then the second of each."""
-    rank: dict[Place, int] = {}
+    rank: dict[ImageId, int] = {}
     for split in SPLITS:
-        rank |= {place: number for number, place in enumerate(place for place in group if place[0] == split)}
+        rank |= {image: number for number, image in enumerate(image for image in group if image[0] == split)}
     return sorted(group, key=rank.__getitem__)
 
 
-def _members(group: list[Place], split: SplitName) -> int:
+def _members(group: Group, split: SplitName) -> int:
     return sum(owner == split for owner, _ in group)
 
 
-def _leaked(group: list[Place]) -> bool:
+def _conflicting(group: Group, class_of: dict[ImageId, str]) -> bool:
+    return len({class_of[image] for image in group}) > 1
+
+
+def _leaks_into_test(group: Group) -> bool:
     """Tell whether a test image has been seen before; validation images are training images that were held out."""
     return _members(group, "test") > 0 and any(split != "test" for split, _ in group)
 
@@ -201,28 +231,29 @@ def _too_few(class_names: list[str], by_class: dict[str, dict[str, int]]) -> lis
     ]
 
 
-def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], p: params.Transform) -> list[str]:
+def _unreadable(unreadable: dict[str, str], labels: dict[SplitName, Labels], params: Transform) -> list[str]:
     images = len(unreadable) + sum(map(len, labels.values()))
-    if (p.on_bad_image == "skip" and len(unreadable) <= p.max_bad_fraction * images) or not unreadable:
+    if (params.on_bad_image == "skip" and len(unreadable) <= params.max_bad_fraction * images) or not unreadable:
         return []
     listed = "\n".join(f"  {image}: {reason}" for image, reason in unreadable.items())
     advice = (
-        f"Mend or remove them, or leave them out with transform.on_bad_image: skip, up to {p.max_bad_fraction:.1%}"
-        if p.on_bad_image == "fail"
-        else f"These are more than transform.max_bad_fraction = {p.max_bad_fraction}: mend or remove them, or raise it"
+        f"Mend or remove them, or leave them out with transform.on_bad_image: skip, up to {params.max_bad_fraction:.1%}"
+        if params.on_bad_image == "fail"
+        else f"These are more than transform.max_bad_fraction = {params.max_bad_fraction}: mend or remove them, "
+        "or raise it"
     )
     return [
         f"{len(unreadable)} of {images} images ({len(unreadable) / images:.1%}) cannot be read:\n{listed}\n{advice}"
     ]
 
 
-def _leaking(count: int, images: int, listed: list[Copies], p: params.Transform) -> list[str]:
-    if p.on_leak == "allow" or not count:
+def _leaking(count: int, images: int, listed: list[Copies], params: Transform) -> list[str]:
+    if params.on_leak == "allow" or not count:
         return []
     leaking = [group for group in listed if "test" in group.splits and len(set(group.splits)) > 1]
-    lines = [f"  {group}" for group in leaking[:NAMED]]
-    if len(leaking) > NAMED:
-        lines.append(f"  and more, see {DATA}")
+    lines = [f"  {group}" for group in leaking[:MAX_NAMED]]
+    if len(leaking) > MAX_NAMED:
+        lines.append(f"  and more, see {REPORT}")
     return [
         f"{count} of {images} test images are among the training images, too:\n"
         + "\n".join(lines)

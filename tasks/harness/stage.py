@@ -6,34 +6,20 @@ exits with 1, one that is a defect keeps its traceback; either publishes nothing
 """
 
 import errno
-import gc
-import json
-import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
 
-from tasks import lifeline, lock
-from tasks.inputs import Inputs
-from tasks.lock import Locked
-from tasks.params import ParamsError
+from tasks.harness import lifeline, lock
+from tasks.harness.errors import InputsChanged, ParamsError, StageError
+from tasks.harness.inputs import Inputs
+from tasks.harness.lock import Locked
 
-Record = TypeVar("Record")
-SCHEMA_VERSION = 1  # of every JSON that a stage writes
 LOCKS = Path(".cache/locks")
 ENDS_WITHIN_S = 5  # a stage whose parent was killed
-
-
-class StageError(Exception):
-    """A stage cannot do its work; the message names the value at fault and what would be right."""
-
-
-class InputsChanged(StageError):
-    """What a stage depends on is no longer what it was at its start."""
 
 
 class Stage:
@@ -128,52 +114,6 @@ def _alone(name: str) -> Iterator[None]:
     except Locked as locked:
         process = locked.holder.get("pid", "unknown")
         raise StageError(f"it runs already, as process {process}: wait until that has ended") from None
-
-
-def run(main: Callable[[], None]) -> NoReturn:
-    """Run a stage's `main` as the whole of this process, which then ends at once.
-
-    Python would take torch apart first, object by object, which takes up to a second.
-    """
-    gc.freeze()  # what was imported stays
-    gc.enable()
-    main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
-def write_json(path: Path, contents: dict[str, Any]) -> None:
-    """Write `contents` with its schema version; NaN and infinity, which JSON does not have, raise ValueError."""
-    text = json.dumps({"schema_version": SCHEMA_VERSION, **contents}, indent=2, allow_nan=False)
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote, without the schema version.
-
-    Raises:
-        StageError: the file is no such JSON, or one of another version.
-    """
-    try:
-        contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = contents.pop("schema_version")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise StageError(f"{path} is not what a stage wrote ({error!r}); run dvc repro") from None
-    if version != SCHEMA_VERSION:
-        raise StageError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}; run dvc repro")
-    return contents
-
-
-def read_record(path: Path, kind: type[Record]) -> Record:
-    """Read what `write_json` wrote of a dataclass; see `read_json`."""
-    contents = read_json(path)
-    try:
-        return kind(**contents)
-    except TypeError as error:
-        raise StageError(f"{path} does not hold a {kind.__name__} ({error}); run dvc repro") from None
 
 
 def _replace(new: Path, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""The networks that can be trained: images `float32 [N, C, H, W]` in, logits `float32 [N, classes]` out."""
+"""The network of the PyTorch quickstart."""
 
 from math import prod
 
@@ -25,6 +25,3 @@ class NeuralNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.linear_relu_stack(self.flatten(x))
         return logits
-
-
-NETWORKS = {"NeuralNetwork": NeuralNetwork}

@@ -1,0 +1,53 @@
+"""The door to the stages: the right Python, params.yaml as a whole, a lifeline, and then one stage.
+
+Run:    python -m tasks STAGE
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from tasks.harness import code, interpreter, lifeline
+
+STAGES = ("download", "transform", "train", "evaluate", "export")
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    if len(arguments) != 1 or arguments[0] not in STAGES:
+        sys.exit(f"usage: python -m tasks STAGE, which is one of {', '.join(STAGES)}")
+    interpreter.check()
+    run(arguments[0])
+
+
+def run(stage: str) -> NoReturn:
+    """Run a stage as the whole of this process, which ends with it."""
+    lifeline.attach(stage)
+    code.at_start()
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # it would look for them in every package that is installed
+    gc.disable()  # a tenth of the time that the imports take
+    _check_params(stage)
+    main = import_module(f"tasks.{stage}").main
+    gc.freeze()  # what was imported stays
+    gc.enable()
+    main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Python would take torch apart first, object by object, which takes up to a second
+
+
+def _check_params(stage: str) -> None:
+    # Only now, because this Python may lack what they are made of.
+    from tasks.harness.errors import ParamsError
+    from tasks.params import whole
+
+    try:
+        whole.load()
+    except ParamsError as error:
+        sys.exit(f"{stage}: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

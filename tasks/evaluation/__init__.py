@@ -1,0 +1,1 @@
+"""What a trained model makes of images it has not seen."""

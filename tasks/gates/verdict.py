@@ -1,0 +1,21 @@
+"""What a gate says of a model: one shape for all of them, so that whoever reads verdicts need not know the gates."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["passed", "failed", "not run"]
+Figure = str | int | float | None  # None: it could not be measured, or is not finite
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A gate's verdict; the report of the gate, a JSON file, holds it under the key `verdict`."""
+
+    gate: str
+    outcome: Outcome
+    reasons: list[str] = field(default_factory=list)  # why it is not passed
+    figures: dict[str, Figure] = field(default_factory=dict)  # what was measured, by name, the most telling first
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "passed"

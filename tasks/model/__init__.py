@@ -1,0 +1,1 @@
+"""A classifier: preprocessing and network, its files, its batches."""
