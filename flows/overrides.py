@@ -1,13 +1,17 @@
 """Changes to params.yaml from the command line, `-S [params.yaml:]key=value`, as `dvc exp run -S` makes them."""
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks import params
-from tasks.params import ParamsError
+from tasks.harness import section
+from tasks.harness.errors import ParamsError
+from tasks.harness.section import PARAMS
+from tasks.params import whole
+from tasks.params.whole import Params
 
 
 def apply(text: str, overrides: list[str]) -> tuple[str, list[str]]:
@@ -29,14 +33,14 @@ def apply(text: str, overrides: list[str]) -> tuple[str, list[str]]:
         changed = YAML(typ="safe").load(_dump(yaml, document))
     except YAMLError as error:  # a tag that plain YAML does not have
         raise ParamsError(f"{source} is refused: {str(error).partition(chr(10))[0]}") from None
-    params.parse(changed, source)
+    section.parse(Params, changed, source)
     return (_dump(yaml, document) if changes else text), changes
 
 
 def check(overrides: list[str]) -> tuple[str, list[str]]:
     """Apply the overrides to params.yaml as it is now, without writing it; see `apply`."""
-    params.load()
-    return apply(params.PATH.read_text(encoding="utf-8"), overrides)
+    whole.load()
+    return apply(PARAMS.read_text(encoding="utf-8"), overrides)
 
 
 def write(overrides: list[str]) -> list[str]:
@@ -47,30 +51,39 @@ def write(overrides: list[str]) -> list[str]:
     """
     text, changes = check(overrides)
     if changes:
-        partial = params.PATH.with_name(f".partial-{params.PATH.name}")
+        partial = PARAMS.with_name(f".partial-{PARAMS.name}")
         partial.write_text(text, encoding="utf-8")
-        partial.replace(params.PATH)
+        partial.replace(PARAMS)
     return changes
 
 
+def flatten(document: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the values of nested mappings, each with its keys joined by dots."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, document
+
+
 def _set(yaml: YAML, document: Any, override: str) -> str | None:
-    name, separator, value = override.removeprefix(f"{params.PATH}:").partition("=")
+    name, separator, value = override.removeprefix(f"{PARAMS}:").partition("=")
     *sections, key = name.split(".")
     if not separator or not key:
         raise ParamsError(f"-S {override}: expected [params.yaml:]key=value, for example train.epochs=10")
-    place = document
-    for section in sections:
-        place = place.setdefault(section, {})  # params.parse refuses a section that is not known
-        if not isinstance(place, dict):
-            raise ParamsError(f"-S {override}: {section} is a value in params.yaml, not a section")
+    mapping = document
+    for name_of_section in sections:
+        mapping = mapping.setdefault(name_of_section, {})  # `apply` refuses a section that is not known
+        if not isinstance(mapping, dict):
+            raise ParamsError(f"-S {override}: {name_of_section} is a value in params.yaml, not a section")
     try:
         new = yaml.load(value)
     except YAMLError:
         raise ParamsError(f"-S {override}: {value!r} is not a YAML value") from None
-    old = place.get(key)
-    if key in place and old == new and type(old) is type(new):
+    old = mapping.get(key)
+    if key in mapping and old == new and type(old) is type(new):
         return None
-    place[key] = new
+    mapping[key] = new
     return f"{name}: {_shown(old)} -> {_shown(new)}"
 
 

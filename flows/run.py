@@ -1,36 +1,25 @@
 """What `make run` does: the training flow, and where there is no network yet, the flow on digits.
 
-Reads:  params.yaml, DATA_MIRROR
-Run:    python -m flows.run [DATASET]
+Reads:  params.yaml, recipes/, DATA_MIRROR
+Run:    python -m flows run [--recipe NAME | --dataset NAME]
 """
 
+import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from flows import overrides, project_lock
-from flows.command import run
-from flows.project_lock import ProjectLocked
+from flows import overrides, recipes
+from flows.runtime import project_lock
+from flows.runtime.command import run
+from flows.runtime.project_lock import ProjectLocked
 from flows.training import training
-from tasks import download, params
-from tasks.params import ParamsError
-from tasks.stage import StageError
+from tasks.data import fetch
+from tasks.harness.errors import ParamsError, StageError
+from tasks.harness.section import PARAMS
+from tasks.params import whole
 
-# The training parameters that suit a dataset: epochs, learning rate, normalisation. With the quickstart's learning rate
-# digits stay at chance.
-RECIPES = {
-    "fashion_mnist": (5, 0.001, "none"),
-    "mnist": (5, 0.1, "none"),
-    "kmnist": (5, 0.1, "none"),
-    "cifar10": (10, 0.01, "half"),
-    "cifar100": (10, 0.01, "half"),
-    "digits": (60, 0.1, "none"),
-    "csv": (20, 0.01, "fitted"),
-    "folder": (20, 0.01, "fitted"),
-}
-# As published, some of their test images are among the training images: Barz and Denzler, Do We Train on Test Data?
-# Purging CIFAR of Near-Duplicates, Journal of Imaging 6(6), 2020.
-LEAKS_ARE_PUBLISHED = ("cifar10", "cifar100")
 FALLBACK = "digits"
 MARKER = Path(".cache/fallback-params.yaml")  # what the fallback made of params.yaml
 NOTICE = (
@@ -39,68 +28,69 @@ NOTICE = (
 )
 
 
-def changes(dataset: str, before: str = "") -> list[str]:
-    """List the overrides of params.yaml that train on `dataset`, where it names the dataset `before`.
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows run", description=__doc__.splitlines()[0])
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--recipe", metavar="NAME", help="write what recipes/NAME.yaml says to params.yaml first")
+    chosen.add_argument(
+        "--dataset", metavar="NAME", help="the same with its recipe, unless params.yaml names it already"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        with project_lock.hold():
+            if options.recipe or options.dataset:
+                MARKER.unlink(missing_ok=True)
+                run(training, _chosen(options.recipe, options.dataset))
+            elif falls_back(_committed(), _current()):
+                _run_fallback()
+            else:
+                run(training, [])
+    except (ParamsError, StageError, ProjectLocked) as error:
+        sys.exit(f"make run: {error}")
 
-    Raises:
-        ParamsError: there is no such dataset.
+
+def _chosen(recipe: str | None, dataset: str | None) -> list[str]:
+    """List the overrides of a recipe, or of a dataset's; none where params.yaml names the dataset already.
+
+    Whatever was changed since is then the user's choice.
     """
-    if dataset not in RECIPES:
-        raise ParamsError(f"DATASET={dataset}: no such dataset; known here: {', '.join(RECIPES)}")
-    epochs, learning_rate, normalize = RECIPES[dataset]
-    return [
-        f"download.dataset={dataset}",
-        *(["transform.on_leak=allow"] if dataset in LEAKS_ARE_PUBLISHED else []),
-        *(["transform.on_leak=fail"] if dataset not in LEAKS_ARE_PUBLISHED and before in LEAKS_ARE_PUBLISHED else []),
-        f"train.epochs={epochs}",
-        f"train.learning_rate={learning_rate}",
-        f"train.normalize={normalize}",
-    ]
+    if dataset is None:
+        return recipes.changes(recipe or "")
+    changes = recipes.for_dataset(dataset)
+    return [] if whole.load().download.dataset == dataset else changes
+
+
+def _run_fallback() -> None:
+    changes = recipes.changes(FALLBACK)
+    MARKER.write_text(overrides.apply(_current(), changes)[0], encoding="utf-8")
+    print(NOTICE, flush=True)
+    try:
+        run(training, changes)
+    finally:
+        print(f"\n{NOTICE}")
 
 
 def falls_back(committed: str, current: str) -> bool:
     """Tell whether this run is to use the fallback, from the text of params.yaml as committed and as it is.
 
     Only where the user has not chosen: the file is unchanged and no source of its dataset answers, or it is what an
-    earlier fallback made of it.
+    earlier fallback made of it. Outside git there is nothing to compare with, and no fallback.
     """
+    if not committed:
+        return False
     if current != committed:
         return MARKER.exists() and current == MARKER.read_text(encoding="utf-8")
-    return not download.answers(params.load().download.dataset)
+    return not fetch.answers(whole.load().download.dataset)
 
 
-def main() -> None:
-    try:
-        with project_lock.hold():
-            _run(sys.argv[1:])
-    except (ParamsError, StageError, ProjectLocked) as error:
-        sys.exit(f"make run: {error}")
-
-
-def _run(datasets: list[str]) -> None:
-    current = params.PATH.read_text(encoding="utf-8") if params.PATH.exists() else ""
-    if datasets:
-        before = params.load().download.dataset
-        wanted = changes(datasets[0], before)
-        if datasets[0] == before:
-            wanted = []  # whatever was changed since is the user's choice
-        MARKER.unlink(missing_ok=True)
-        run(training, wanted)
-    elif (committed := _committed()) and falls_back(committed, current):
-        wanted = changes(FALLBACK)
-        MARKER.write_text(overrides.apply(current, wanted)[0], encoding="utf-8")
-        print(NOTICE, flush=True)
-        try:
-            run(training, wanted)
-        finally:
-            print(f"\n{NOTICE}")
-    else:
-        run(training, [])
+def _current() -> str:
+    return PARAMS.read_text(encoding="utf-8") if PARAMS.exists() else ""
 
 
 def _committed() -> str:
-    answer = subprocess.run(["git", "show", f"HEAD:./{params.PATH}"], capture_output=True, text=True, check=False)
-    return answer.stdout  # empty outside git: nothing to compare with, so no fallback
+    """Return params.yaml as committed; outside git, nothing."""
+    answer = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, text=True, check=False)
+    return answer.stdout
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""Recipes: small overlays of params.yaml, a file each in recipes/; every dataset has one of its name."""
+
+import json
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from flows.overrides import flatten
+from tasks.data.datasets import DATASETS
+from tasks.harness.errors import ParamsError
+
+FOLDER = Path("recipes")
+
+
+def known() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def changes(name: str) -> list[str]:
+    """Return what recipe `name` changes in params.yaml, as overrides `key=value`.
+
+    Raises:
+        ParamsError: there is no such recipe, or it is no mapping in YAML.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if name not in known():
+        raise ParamsError(f"RECIPE={name}: there is no {path}; known here: {', '.join(known())}")
+    try:
+        overlay = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(overlay, dict):
+        raise ParamsError(f"{path} holds {overlay!r}: it should be sections of params.yaml and the keys to change")
+    return [f"{key}={_as_yaml(value)}" for key, value in flatten(overlay)]
+
+
+def for_dataset(dataset: str) -> list[str]:
+    """Return the changes of the recipe that has the name of `dataset`.
+
+    Raises:
+        ParamsError: there is no such dataset.
+    """
+    if dataset not in DATASETS:
+        raise ParamsError(f"DATASET={dataset}: no such dataset; known here: {', '.join(DATASETS)}")
+    return changes(dataset)
+
+
+def _as_yaml(value: object) -> str:
+    """Write a value so that YAML reads it again, a string without quotes where it needs none."""
+    if isinstance(value, str) and YAML(typ="safe").load(value) == value:
+        return value
+    return json.dumps(value)
