@@ -2,18 +2,22 @@
 
 Reads:  params.yaml, dvc.yaml
 Writes: whatever the stages write, and reports/run.json
-Run:    python -m flows.training [-S [params.yaml:]key=value]... [--wait SECONDS]
+Run:    python -m flows training [-S [params.yaml:]key=value]... [--wait SECONDS]
 """
 
 import argparse
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
 
-from flows import artifacts, dvc_files, last_good, overrides, report
-from flows.command import run
-from tasks import params
+from flows import overrides
+from flows.report import artifacts, summary
+from flows.runtime import dvc_files, last_good
+from flows.runtime.command import run
+from flows.runtime.log import quieten
 from tasks.dvc import StageFailed, StageRun
+from tasks.params import whole
 from tasks.stages import download, evaluate, export, train, transform
 
 
@@ -24,16 +28,18 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     Args:
         changes: to params.yaml, `key=value` each, made before the first stage.
     """
+    quieten()
     started = datetime.now(UTC)
     logger = get_run_logger()
     for path in dvc_files.remove_damaged():
         logger.warning("%s was cut off when DVC was killed; DVC writes it anew, and restores what it has run", path)
     for change in overrides.write(changes or []):
         logger.info("params.yaml: %s", change)
-    p = params.load().flow
-    limit = p.time_limit_s
+    params = whole.load().flow
+    limit = params.time_limit_s
 
-    raw = download.with_options(retries=p.download_retries, retry_delay_seconds=p.retry_delay_s)(limit.download)
+    patient = download.with_options(retries=params.download_retries, retry_delay_seconds=params.retry_delay_s)
+    raw = patient(limit.download)
     prepared = transform(limit.transform, wait_for=[raw])
     trained = train(limit.train, wait_for=[prepared])
     evaluated = evaluate(limit.evaluate, wait_for=[trained])
@@ -44,13 +50,13 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
         artifacts.publish(runs)
         raise
     artifacts.publish(runs)
-    report.write_run(runs, started)
+    summary.write_run(runs, started)
     last_good.keep()
     return runs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows.training", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows training", description=__doc__.splitlines()[0])
     parser.add_argument(
         "-S",
         "--set-param",
@@ -67,8 +73,8 @@ def main() -> None:
         metavar="SECONDS",
         help="how long to wait for another run in this project; without it, leave at once",
     )
-    arguments = parser.parse_args()
-    run(training, arguments.changes, arguments.wait)
+    options = parser.parse_args(arguments)
+    run(training, options.changes, options.wait)
 
 
 if __name__ == "__main__":

@@ -1,52 +1,43 @@
 """The training flow as a command: its lock, its server, its end."""
 
-import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from prefect.settings import PREFECT_API_URL
-
-from flows import last_good, leftover, overrides, project_lock, report
-from flows.project_lock import ProjectLocked
-from flows.server import ServerError
-from tasks import dvc
+from flows import overrides
+from flows.report import summary
+from flows.runtime import last_good, project_lock, server
+from flows.runtime.project_lock import ProjectLocked
+from flows.runtime.server import ServerError
 from tasks.dvc import StageFailed, StageRun
-from tasks.params import ParamsError
-from tasks.stage import StageError
+from tasks.harness.errors import ParamsError, StageError
 
 REPORTS_WITHIN_S = 15  # to Prefect that it was stopped, and DVC and its stage have ended
+
+Training = Callable[[list[str]], list[StageRun]]  # flows.training.training
 
 
 class Terminated(BaseException):
     """SIGTERM has arrived."""
 
 
-def run(flow: Callable[[list[str]], list[StageRun]], changes: list[str], wait_s: float = 0) -> None:
+def run(training: Training, changes: list[str], wait_s: float = 0) -> None:
     """Run the training flow and print what came of it; exit with 1 and the reason if it failed.
 
     Args:
-        flow: flows.training.training.
-        changes: to params.yaml, see there.
+        changes: to params.yaml, see flows.training.
         wait_s: how long to wait for another run in this project.
     """
-    # That it starts and stops a temporary server.
-    logging.getLogger("prefect").addFilter(lambda record: record.levelno > logging.INFO)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with project_lock.hold(wait_s):
-            leftover.end(leftover.TEMPORARY)
             overrides.check(changes)
-            if not PREFECT_API_URL.value():
-                from flows import temporary_server  # slow to import, and needed only here
-
-                temporary_server.start()
-            runs = flow(changes)
-            print(f"\n{report.summary(runs)}")
+            server.for_run()
+            print(f"\n{summary.summary(training(changes))}")
     except StageFailed as error:
         sys.exit(f"\ntraining failed. {error.reason}\n{last_good.way_back(error.stage)}")
     except (ParamsError, StageError, ProjectLocked, ServerError) as error:
@@ -58,27 +49,39 @@ def run(flow: Callable[[list[str]], list[StageRun]], changes: list[str], wait_s:
     except (KeyboardInterrupt, Terminated) as error:
         number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
         for other in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(other, signal.SIG_IGN)  # the temporary server is about to be ended
-        _say_stopped(number)
+            signal.signal(other, signal.SIG_IGN)  # the server is about to be ended
+        _say_stopped(number, error)
         sys.exit(128 + number)
 
 
 def _terminate(*_: object) -> NoReturn:
+    error = Terminated()
     # Who stops everything at once, as systemd does, stops the server, too, and Prefect goes on trying to reach it.
-    timer = threading.Timer(REPORTS_WITHIN_S, _leave)
+    timer = threading.Timer(REPORTS_WITHIN_S, _leave, (error,))
     timer.daemon = True
     timer.start()
-    raise Terminated
+    raise error
 
 
-def _leave() -> NoReturn:
-    leftover.end(leftover.TEMPORARY)
-    _say_stopped(signal.SIGTERM)
+def _leave(error: Terminated) -> NoReturn:
+    server.end(server.TEMPORARY)
+    _say_stopped(signal.SIGTERM, error)
     os._exit(128 + signal.SIGTERM)
 
 
-def _say_stopped(number: signal.Signals) -> None:
-    where = f"in the stage {dvc.asked_for}" if dvc.asked_for else "before the first stage"
+def _say_stopped(number: signal.Signals, error: BaseException) -> None:
+    where = "".join(f" {note}" for note in _notes(error))
+    there = " there" if where else ""
     print(
-        f"\ntraining was stopped by {number.name} {where}; the same command goes on there", file=sys.stderr, flush=True
+        f"\ntraining was stopped by {number.name}{where}; the same command goes on{there}", file=sys.stderr, flush=True
     )
+
+
+def _notes(error: BaseException | None) -> Iterator[str]:
+    """Yield what tasks.dvc has noted: the stage that was interrupted.
+
+    Prefect catches SIGTERM itself, and sends it again once its own exception has gone through the stage.
+    """
+    while error:
+        yield from getattr(error, "__notes__", ())
+        error = error.__context__

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks import lock
-from tasks.lock import Holder, Locked
+from tasks.harness import lock
+from tasks.harness.lock import Holder, Locked
 
 PATH = Path(".cache/run.lock")
 SCHEDULE = Path(".cache/schedule.lock")  # held for as long as there is a schedule
@@ -18,7 +18,7 @@ class ProjectLocked(Exception):
 
     def __init__(self, holder: str) -> None:
         super().__init__(
-            f"{holder} is at work in this project; wait for it with python -m flows.training --wait SECONDS"
+            f"{holder} is at work in this project; wait for it with python -m flows training --wait SECONDS"
         )
         self.holder = holder
 

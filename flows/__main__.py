@@ -1,0 +1,46 @@
+"""The door to the flows: the right Python, and then one command.
+
+Run:    python -m flows COMMAND [OPTION]...
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from tasks.harness import interpreter
+
+COMMANDS = {
+    "training": ("flows.training", "download, transform, train, evaluate and export: what has to run of it"),
+    "run": ("flows.run", "training by a recipe, or on digits where no mirror answers: make run"),
+    "retraining": ("flows.retraining", "training on a schedule, with a Prefect server: make schedule"),
+    "report": ("flows.report.page", "what the last run came to, as a page: make report"),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    interpreter.check()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end_before_it_began)  # until the command, whose imports take seconds, sets its own
+    command, *rest = arguments or ["--help"]
+    if command not in COMMANDS:
+        listed = "\n".join(f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items())
+        usage = f"usage: python -m flows COMMAND [OPTION]...\n\n{listed}"
+        if command in ("-h", "--help"):
+            print(usage)
+            return
+        print(f"{usage}\n\nflows: {command} is no command", file=sys.stderr)
+        sys.exit(2)
+    module, _ = COMMANDS[command]
+    import_module(module).main(rest)
+
+
+def _end_before_it_began(number: int, _: object) -> NoReturn:
+    os.write(2, f"stopped by {signal.Signals(number).name} before the run began\n".encode())
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,23 @@
+"""Prefect's log of a run, kept to what a person reads."""
+
+import logging
+
+from tasks.dvc import StageFailed
+
+
+class WithoutTraceback(logging.Filter):
+    """Leaves out the traceback of a failed stage, which shows Prefect's insides: the message says all there is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], StageFailed):
+            record.exc_info = None
+        return True
+
+
+WITHOUT_TRACEBACK = WithoutTraceback()
+
+
+def quieten() -> None:
+    """Leave out of the log what is no help; to be called by the flow, in whichever process that runs."""
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(WITHOUT_TRACEBACK)  # once, however often it is called
