@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks import params
+from flows.report import verdicts
 from tasks.dvc import StageRun
-from tasks.inputs import sha256
+from tasks.harness.code import sha256
+from tasks.harness.records import read_json, write_json
+from tasks.params import whole
 from tasks.prepared import Card
-from tasks.stage import read_json, write_json
 
 METRICS = Path("reports/metrics.json")
-PARITY = Path("reports/parity.json")
 DATA = Path("reports/data.json")
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
@@ -27,15 +27,16 @@ def read(path: Path) -> dict[str, Any] | None:
 
 def summary(runs: Sequence[StageRun]) -> str:
     """Lay out the result of a run as a short table for a terminal."""
+    metrics = read_json(METRICS)
     rows = {
-        "accuracy": f"{read_json(METRICS)['accuracy']:.1%} of {Card.read().sizes['test']:,} test images",
-        "loss": f"{read_json(METRICS)['loss']:.4f}",
-        "parity": verdict(read_json(PARITY)),
+        "accuracy": f"{metrics['accuracy']:.1%} of {Card.read().sizes['test']:,} test images",
+        "loss": f"{metrics['loss']:.4f}",
+        **{verdict.gate: verdicts.line(verdict) for verdict in verdicts.read()},
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
         "models": "models/model.onnx, models/model.pth",
         "reports": "reports/metrics.json, reports/parity.json, reports/predictions.png; as a page: make report",
     }
-    notes = [("look at", remark) for remark in remarks(read_json(DATA), read_json(METRICS))]
+    notes = [("look at", remark) for remark in remarks(read_json(DATA), metrics)]
     return "\n".join(f"{name:<10} {value}" for name, value in (*rows.items(), *notes))
 
 
@@ -58,20 +59,10 @@ def remarks(data: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def verdict(parity: dict[str, Any]) -> str:
-    """Say in one line what the parity gate found."""
-    if not parity["passed"]:
-        return f"failed: {parity['reason']}"
-    return (
-        f"passed on {parity['provider']}, largest logit error {parity['max_abs_error']:.2g} "
-        f"(tolerance {parity['tolerance']:g}), {parity['ties']} ties"
-    )
-
-
 def write_run(runs: Sequence[StageRun], started: datetime) -> None:
     """Write reports/run.json: what may differ between two runs that give the same results."""
     trained = next(run for run in runs if run.stage == "train")
-    images = Card.read().sizes["train"] * params.load().train.epochs
+    images = Card.read().sizes["train"] * whole.load().train.epochs
     write_json(
         RUN,
         {

@@ -1,13 +1,15 @@
 """What differs between two runs: their parameters, and what they came to."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from flows import report
+from flows.overrides import flatten
+from flows.report import summary, verdicts
+from tasks.prepared import SPLITS
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Difference:
 
 def parameters(before: Path, now: Path) -> list[Difference]:
     """Compare params.yaml in two folders, key by key."""
-    return _compare(*(dict(_flat(YAML(typ="safe").load(folder / "params.yaml"))) for folder in (before, now)))
+    return _compare(*(dict(flatten(YAML(typ="safe").load(folder / "params.yaml"))) for folder in (before, now)))
 
 
 def results(before: Path, now: Path) -> list[Difference]:
     """Compare the figures in reports/ of two folders, to six digits: the rest depends on the machine."""
-    return _compare(_figures(before / "reports"), _figures(now / "reports"))
+    return _compare(_figures(before), _figures(now))
 
 
 def images(folder: Path) -> str | None:
@@ -47,25 +49,19 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
     return [Difference(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
 
 
-def _flat(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(document, dict):
-        for key, value in document.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, document
-
-
-def _figures(reports: Path) -> dict[str, Any]:
-    data, metrics, parity = (report.read(reports / f"{name}.json") or {} for name in ("data", "metrics", "parity"))
+def _figures(folder: Path) -> dict[str, Any]:
+    data, metrics = (summary.read(folder / path) or {} for path in (summary.DATA, summary.METRICS))
     figures = {
         "dataset": data.get("dataset"),
         "accuracy": metrics.get("accuracy"),
         "loss": metrics.get("loss"),
         "calibration error": metrics.get("calibration_error"),
-        "parity passed": parity.get("passed"),
-        "largest logit error": parity.get("max_abs_error"),
     }
-    for split in ("train", "validation", "test"):
+    for verdict in verdicts.read(folder):
+        figures[verdict.gate] = verdict.outcome
+        measured = islice(verdict.figures.items(), verdicts.FIGURES_IN_A_LINE)
+        figures |= {f"{verdict.gate}: {name}": value for name, value in measured}
+    for split in SPLITS:
         figures[f"{split} images"] = sum(row[split] for row in data["classes"]) if data else None
     figures |= {f"F1 of {name}": scores["f1"] for name, scores in metrics.get("per_class", {}).items()}
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in figures.items()}

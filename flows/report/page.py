@@ -2,9 +2,10 @@
 
 Reads:  params.yaml, data/prepared/, reports/, and the run before this one in .cache/
 Writes: reports/report.html, all in one file, and reports/report.md, for a pull request
-Run:    python -m flows.page
+Run:    python -m flows report
 """
 
+import argparse
 import base64
 import csv
 import io
@@ -12,7 +13,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,30 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from flows import charts, differences, last_good, project_lock, report
-from flows.project_lock import ProjectLocked
-from tasks import params, pictures
-from tasks.params import ParamsError
-from tasks.prepared import FOLDER, SPLITS, Card, Images, Place, Split, names
-from tasks.stage import StageError
+from flows.report import charts, differences, summary, verdicts
+from flows.report.verdicts import figure
+from flows.runtime import last_good, project_lock
+from flows.runtime.project_lock import ProjectLocked
+from tasks.__main__ import STAGES
+from tasks.evaluation import pictures
+from tasks.gates.verdict import Figure
+from tasks.harness.errors import ParamsError, StageError
+from tasks.harness.section import PARAMS
+from tasks.prepared import FOLDER, SPLITS, Card, ImageId, Images, Split, names
 
 HTML, MARKDOWN = Path("reports/report.html"), Path("reports/report.md")
-SHOWN = 20  # images of each kind
-LISTED = 50  # rows of a table
-DOUBTED = 10  # labels in report.md
-STAGES = ("download", "transform", "train", "evaluate", "export")
+IMAGES_OF_A_KIND = 20
+MAX_ROWS = 50  # of a table
+MAX_SUSPECTS = 10  # in report.md
 MARKS = re.compile(r"[\\`*<>\[\]|~]|(?<![^\W_])_|_(?![^\W_])")  # what Markdown would take for its own
 THUMBNAIL = 160  # pixels, the longer side of an image at most
 
 Cell = dict[str, str]  # src, name, caption
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows report", description=__doc__.splitlines()[0])
+    parser.parse_args(arguments)
     try:
         with project_lock.hold():
             context = gather()
@@ -48,7 +54,7 @@ def main() -> None:
         sys.exit(f"report: {error.holder} is at work; there is one to write when it has ended")
     except (ParamsError, StageError) as error:
         sys.exit(f"report: {error}")
-    print(f"{context['verdict']}\n{HTML}\n{MARKDOWN}")
+    print(f"{context['headline']}\n{HTML}\n{MARKDOWN}")
 
 
 def gather() -> dict[str, Any]:
@@ -57,53 +63,42 @@ def gather() -> dict[str, Any]:
     Raises:
         StageError: no stage has left anything, or DVC cannot tell whether it is of one run.
     """
-    data = report.read(report.DATA)
+    data = summary.read(summary.DATA)
     if data is None:
-        raise StageError(f"there is no {report.DATA} yet: make run")
+        raise StageError(f"there is no {summary.DATA} yet: make run")
     passed = data["passed"]  # else what else there is belongs to another run
-    metrics = report.read(report.METRICS) if passed else None
-    parity = report.read(report.PARITY) if passed else None
+    metrics = summary.read(summary.METRICS) if passed else None
+    found = verdicts.read()
     changed = stale()
     before = None if changed else last_good.before()
-    run = report.read(report.RUN)
+    run = summary.read(summary.RUN)
+    evaluated = metrics is not None and "evaluate" not in changed
+    live = all(verdict.passed for verdict in found)
     return {
-        "verdict": verdict(data, metrics, parity, changed),
-        "live": bool(parity and parity["passed"] and not changed),
+        "headline": out_of_date(changed) if live and changed else verdicts.headline(found),
+        "live": live and not changed,
         "changed": changed,
+        "verdicts": found,
         "data": data,
         "totals": {split: sum(row[split] for row in data["classes"]) for split in SPLITS},
         "metrics": metrics,
-        "parity": parity,
-        "run": run if run and passed and run.get("dvc_lock") == report.lock_digest() else None,
-        "parameters": params.PATH.read_text(encoding="utf-8"),
+        "run": run if run and passed and run.get("dvc_lock") == summary.lock_digest() else None,
+        "parameters": PARAMS.read_text(encoding="utf-8"),
         "before": before,
         "new_parameters": differences.parameters(before, Path()) if before else [],
         "new_results": differences.results(before, Path()) if before else [],
         "other_images": before is not None and differences.images(before) != differences.images(Path()),
-        "remarks": report.remarks(data, metrics) if metrics else [],
+        "remarks": summary.remarks(data, metrics) if metrics else [],
         "sizes": _sizes(data["formats"]),
-        "doubted": _rows("reports/suspects.csv")[:DOUBTED] if metrics and "evaluate" not in changed else [],
+        "doubted": _rows("reports/suspects.csv")[:MAX_SUSPECTS] if evaluated else [],
         "confused": charts.most_confused(metrics["confusion_matrix"], list(metrics["per_class"])) if metrics else [],
         "charts": _charts(metrics),
-        **_grids(passed, metrics is not None and "evaluate" not in changed),
+        **_grids(passed, evaluated),
     }
 
 
-def verdict(
-    data: dict[str, Any], metrics: dict[str, Any] | None, parity: dict[str, Any] | None, changed: list[str]
-) -> str:
-    """Say in one sentence whether there is a model that could go live."""
-    if not data["passed"]:
-        return "Not trained: the data checks failed"
-    if metrics is None:
-        return "Not evaluated yet"
-    if parity is None:
-        return "Not exported: there is no verdict on the ONNX model yet"
-    if not parity["passed"]:
-        return f"Withheld: {parity['reason']}"
-    if changed:
-        return f"Out of date: {changed[0]} and what follows it would run again"
-    return "Verified: the ONNX model predicts what the .pth model predicts"
+def out_of_date(changed: list[str]) -> str:
+    return f"Out of date: {changed[0]} and what follows it would run again"
 
 
 def stale() -> list[str]:
@@ -130,23 +125,14 @@ def render(path: Path, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"value": value, "change": change, "md": markdown, "digits": digits}
-    environment.globals["LISTED"] = LISTED
+    environment.filters |= {"value": figure, "change": change, "md": markdown, "digits": digits}
+    environment.globals["MAX_ROWS"] = MAX_ROWS
     return environment.get_template(f"{path.name}.jinja").render(context)
-
-
-def value(something: object) -> str:
-    """Write a value of a table: a number with four digits, a missing one as a dash."""
-    if something is None:
-        return "-"
-    if isinstance(something, float):
-        return f"{something:.4g}"
-    return f"{something:,}" if isinstance(something, int) and not isinstance(something, bool) else f"{something}"
 
 
 def change(number: float | None) -> str:
     """Write how much more a value is; nothing where that cannot be said."""
-    return "" if number is None else f"{'+' if number > 0 else ''}{value(number)}"
+    return "" if number is None else f"{'+' if number > 0 else ''}{figure(number)}"
 
 
 def digits(number: float | None, form: str) -> str:
@@ -154,9 +140,9 @@ def digits(number: float | None, form: str) -> str:
     return "-" if number is None else format(number, form)
 
 
-def markdown(something: object) -> str:
+def markdown(something: Figure) -> str:
     """Write a value into a line or a table of Markdown, so that it is read as it is."""
-    return MARKS.sub(r"\\\g<0>", value(something)).replace("\n", " ")
+    return MARKS.sub(r"\\\g<0>", figure(something)).replace("\n", " ")
 
 
 def _rows(path: str) -> list[dict[str, str]]:
@@ -180,14 +166,16 @@ def _charts(metrics: dict[str, Any] | None) -> dict[str, str]:
 
 def _sizes(formats: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sum up formats by mode: how many images, and from which to which size."""
+    by_mode: dict[str, list[dict[str, Any]]] = {}
+    for row in formats:
+        by_mode.setdefault(row["mode"], []).append(row)
     return [
         {
             "mode": mode,
             "images": sum(row["images"] for row in rows),
             **{side: (min(row[side] for row in rows), max(row[side] for row in rows)) for side in ("width", "height")},
         }
-        for mode in dict.fromkeys(row["mode"] for row in formats)
-        for rows in [[row for row in formats if row["mode"] == mode]]
+        for mode, rows in by_mode.items()
     ]
 
 
@@ -198,8 +186,8 @@ def _grids(passed: bool, evaluated: bool) -> dict[str, list[Cell]]:
         return grids
     class_names = Card.read().class_names
     train, test = Split.read("train"), Split.read("test")
-    first: list[Place] = [("train", int(at)) for at in pictures.in_turn(train.labels, SHOWN)]
-    grids["samples"] = _cells((place, class_names[train.labels[place[1]]]) for place in first)
+    first: list[ImageId] = [("train", int(index)) for index in pictures.in_turn(train.labels, IMAGES_OF_A_KIND)]
+    grids["samples"] = _cells((image, class_names[train.labels[image[1]]]) for image in first)
     rows = _rows("reports/predictions.csv")
     if not evaluated or not rows:
         return grids
@@ -207,31 +195,31 @@ def _grids(passed: bool, evaluated: bool) -> dict[str, list[Cell]]:
     loss = np.array([float(row["loss"]) for row in rows])
     order = np.argsort(loss, kind="stable")
     hits, misses = order[right[order]], order[~right[order]][::-1]
-    best = hits[pictures.in_turn(test.labels[hits], SHOWN)]
-    for name, chosen in (("best", best), ("worst", misses[:SHOWN])):
-        grids[name] = _cells((("test", int(at)), said(rows[at])) for at in chosen)
+    best = hits[pictures.in_turn(test.labels[hits], IMAGES_OF_A_KIND)]
+    for name, chosen in (("best", best), ("worst", misses[:IMAGES_OF_A_KIND])):
+        grids[name] = _cells((("test", int(index)), caption(rows[index])) for index in chosen)
     grids["suspects"] = _cells(
         ((split, int(row["index"])), f"labelled {row['label']}, looks like {row['predicted']}")
-        for row in _rows("reports/suspects.csv")[:SHOWN]
+        for row in _rows("reports/suspects.csv")[:IMAGES_OF_A_KIND]
         for split in SPLITS
         if split == row["split"]
     )
     return grids
 
 
-def said(row: dict[str, str]) -> str:
+def caption(row: dict[str, str]) -> str:
     """Say what was predicted, and where that is wrong, what it is."""
     predicted = f"{row['predicted']} {float(row['confidence']):.0%}"
     return predicted if row["actual"] == row["predicted"] else f"{predicted}, is {row['actual']}"
 
 
-def _cells(shown: Iterable[tuple[Place, str]]) -> list[Cell]:
-    captions = dict(shown)
+def _cells(captioned: Iterable[tuple[ImageId, str]]) -> list[Cell]:
+    captions = dict(captioned)
     named = names(captions.keys())
     images = {split: Split.read(split).images for split, _ in captions}
     return [
-        {"src": _thumbnail(images[split][index]), "name": named[split, index], "caption": caption}
-        for (split, index), caption in captions.items()
+        {"src": _thumbnail(images[split][index]), "name": named[split, index], "caption": text}
+        for (split, index), text in captions.items()
     ]
 
 

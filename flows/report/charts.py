@@ -43,7 +43,7 @@ def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
 
 
 def calibration(bins: Sequence[dict[str, float]]) -> Figure:
-    """Draw the bins of `tasks.scores.calibration`: how often the model is right against how sure it is."""
+    """Draw the bins of `tasks.evaluation.scores.calibration`: how often the model is right against how sure it is."""
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     right, images = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     sure = [row["confidence"] for row in bins]
