@@ -11,22 +11,14 @@ import onnxruntime
 import pytest
 import torch
 
-from tasks import evaluate, export, train
-from tests.conftest import ROOT
+from tasks.exported import graph
+from tests.support.params import ROOT
 
 README = (ROOT / "README.md").read_text()
-TARGETS = {"help", "run", "schedule", "report", "test", "bench", "check", "predict", "lock", "clean"}
+TARGETS = {"help", "run", "schedule", "report", "unit", "test", "bench", "check", "predict", "lock", "clean"}
 
 
-@pytest.fixture
-def model(prepared: Path) -> Path:
-    """models/ in the workspace."""
-    for stage in (train, evaluate, export):
-        stage.main()
-    return Path("models")
-
-
-def test_the_lines_that_load_the_models_work(model: Path) -> None:
+def test_the_lines_that_load_the_models_work(exported: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert [len(re.findall(r"^.+$", block, re.MULTILINE)) for block in blocks] == [5, 5]
     from_onnx: dict[str, np.ndarray] = {}
@@ -37,14 +29,14 @@ def test_the_lines_that_load_the_models_work(model: Path) -> None:
 
 
 def test_the_readme_names_the_oldest_runtime() -> None:
-    assert f"ONNX Runtime {export.OLDEST_RUNTIME} is the oldest" in README
+    assert f"ONNX Runtime {graph.OLDEST_RUNTIME} is the oldest" in README
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
     tracked = subprocess.run(("git", "ls-files"), cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     made = {"models/model.onnx", "models/model.pth", "models/model.json", "data/raw", "data/prepared"}
-    made |= {"reports/suspects.csv", "reports/report.html", "reports/report.md"}
-    for name in re.findall(r"(?:flows|tasks|serving|reports|docs|models|data)/[\w./-]*\w", README):
+    made |= {"reports/suspects.csv", "reports/report.html", "reports/report.md", "recipes/name.yaml"}
+    for name in re.findall(r"(?:flows|tasks|recipes|serving|reports|docs|models|data)/[\w./-]*\w", README):
         assert name in made or name.startswith("data/inbox/") or any(path.startswith(name) for path in tracked), name
     assert re.findall(r"make (\w+)", README)
     assert set(re.findall(r"make (\w+)", README)) <= TARGETS

@@ -1,0 +1,36 @@
+"""The charts of the report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.report import charts
+from tasks.evaluation import pictures
+from tasks.prepared import Split
+from tests.support.made import made_images
+
+
+def test_the_pairs_that_are_confused_most() -> None:
+    counts = [[5, 3, 0], [1, 9, 0], [0, 4, 6]]
+    assert charts.most_confused(counts, ["a", "b", "c"], 2) == [
+        {"actual": "c", "predicted": "b", "images": 4, "share": 0.4},
+        {"actual": "a", "predicted": "b", "images": 3, "share": 3 / 8},
+    ]
+    assert len(charts.most_confused(counts, ["a", "b", "c"])) == 3
+
+
+def test_charts_take_a_hundred_classes_and_the_same_figures_give_the_same_bytes() -> None:
+    counts: Any = np.random.default_rng(0).integers(0, 9, (100, 100)).tolist()
+    first, second = (charts.svg(charts.confusion_matrix(counts, [f"class {n}" for n in range(100)])) for _ in range(2))
+    assert first == second
+    assert len(first) < 1e6
+
+
+def test_names_of_classes_are_no_formulas_and_need_no_letters_of_matplotlibs(tmp_path: Path) -> None:
+    names = ["$5 or $10", "a$_$b", "猫"]
+    figure = charts.confusion_matrix([[1, 0, 0], [0, 1, 0], [0, 0, 1]], names)
+    drawn = charts.svg(figure).decode()
+    assert all(name in drawn for name in names)
+    images, labels = made_images(2)
+    pictures.predictions(Split(images, labels), labels, names[:2], 2).savefig(tmp_path / "x.png")

@@ -1,0 +1,308 @@
+"""make report: what the page says in each state, that it is whole, and that a browser shows it without complaint."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from flows.report import page, summary, verdicts
+from flows.runtime import last_good
+from tasks import evaluate, transform
+from tasks.__main__ import STAGES
+from tasks.dvc import StageRun
+from tasks.gates import parity
+from tasks.harness.records import write_json
+from tests.support.params import write_params
+from tests.support.reports import QUALITY, write_verdict
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(autouse=True)
+def nothing_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC is not asked: a workspace has no dvc.yaml."""
+    monkeypatch.setattr(page, "stale", list)
+
+
+@pytest.fixture(scope="session")
+def drawn() -> dict[str, dict[str, str]]:
+    """The charts of the figures that have been drawn: drawing is most of what a page takes."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch: pytest.MonkeyPatch, drawn: dict[str, dict[str, str]]) -> None:
+    draw = page._charts
+
+    def charts_of(metrics: dict[str, Any] | None) -> dict[str, str]:
+        key = json.dumps(metrics)
+        if key not in drawn:
+            drawn[key] = draw(metrics)
+        return drawn[key]
+
+    monkeypatch.setattr(page, "_charts", charts_of)
+
+
+@pytest.fixture
+def reports(evaluated: Path) -> Path:
+    """Of a complete run: what export would leave, which takes seconds, is made."""
+    report = parity.Report([], 1e-4, "auto", "CPUExecutionProvider", 5, 8, 1e-6, 1e-7, 1.0)
+    write_json(evaluated / "parity.json", report.contents())
+    return evaluated
+
+
+def written() -> tuple[str, str]:
+    page.main([])
+    return page.HTML.read_text(), page.MARKDOWN.read_text()
+
+
+class Whole(HTMLParser):
+    """Fails on a tag that is closed in the wrong place, and keeps what the page refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_all_in_one_file(reports: Path) -> None:
+    html, _ = written()
+    sources = Whole(html).sources
+    assert len(sources) > 3 + 6  # charts, and images of each kind
+    for source in sources:
+        kind, _, content = source.partition(";base64,")
+        data = base64.b64decode(content, validate=True)
+        if kind == "data:image/png":
+            Image.open(io.BytesIO(data)).verify()
+        else:
+            assert kind == "data:image/svg+xml"
+            assert ElementTree.fromstring(data).tag.endswith("svg")
+    assert not re.search(r"https?://(?!www\.w3\.org)|url\(|@import", html)
+
+
+def test_both_say_what_the_stages_found(reports: Path) -> None:
+    metrics = json.loads((reports / "metrics.json").read_text())
+    for text in written():
+        assert "Verified: the data passed their checks; the ONNX model predicts what the .pth model predicts" in text
+        assert f"{metrics['accuracy']:.1%}" in text
+        assert f"{metrics['loss']:.4f}" in text
+        assert f"{metrics['calibration_error']:.1%}" in text
+        assert "T-shirt/top" in text
+        assert "No run with other inputs or outputs is kept here." in text
+        assert "learning_rate: 0.01" in text
+    html, markdown = written()
+    assert 'class="verdict live"' in html
+    suspects = (reports / "suspects.csv").read_text().count("\n") - 1
+    assert html.count("<figcaption>") == 6 + 8 + suspects  # samples, the best and the worst of the test images
+    assert "- largest logit error: " in markdown
+    assert "16 images: 6 train, 2 validation, 8 test; 10 classes." in markdown
+
+
+def test_the_page_is_of_the_last_run_and_says_so_if_that_is_old(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "stale", lambda: ["train", "evaluate"])
+    html, markdown = written()
+    for text in (html, markdown):
+        assert "Out of date: train and what follows it would run again" in text
+        assert "Since these figures were made, the inputs of train, evaluate have changed" in text
+        assert "To be seen once all is up to date." in text
+    assert 'class="verdict live"' not in html
+    assert html.count("<figure>") == 6  # the predictions may be of other images
+
+
+def test_what_is_not_there_yet_is_not_shown(prepared: Path) -> None:
+    html, markdown = written()
+    assert "Not verified yet: parity has not run" in html
+    Whole(html)
+    assert "<h2>Training</h2>" not in html
+    assert "## Test" not in markdown
+    assert html.count("<figure>") == 6  # the training images
+
+
+def test_a_model_without_a_verdict_may_not_go_live(reports: Path) -> None:
+    (reports / "parity.json").unlink()
+    html, _ = written()
+    assert "Not verified yet: parity has not run" in html
+    assert "<h2>Training</h2>" in html
+    assert 'class="verdict live"' not in html
+
+
+def test_a_model_that_failed_parity_may_not_go_live(reports: Path) -> None:
+    write_verdict("parity", "failed", reasons=["a logit differs by 3"])
+    for text in written():
+        assert "Withheld, parity failed: a logit differs by 3" in text
+        assert 'class="verdict live"' not in text
+
+
+def test_a_verdict_without_numbers_is_shown(reports: Path) -> None:
+    report = parity.Report(["no <GPU>"], 1e-4, batch_sizes=[{"size": 1, "max_abs_error": None}])
+    write_json(reports / "parity.json", report.contents())
+    html, markdown = written()
+    assert "Withheld, parity failed: no &lt;GPU&gt;" in html
+    assert "Withheld, parity failed: no \\<GPU\\>" in markdown
+    assert '<td>largest logit error at batch size 1</td><td class="n">-</td>' in html
+    assert "- largest logit error at batch size 1: -" in markdown
+
+
+def test_timings_are_of_the_run_that_made_the_figures(reports: Path) -> None:
+    Path("dvc.lock").write_text("1")
+    summary.write_run([StageRun(stage, "ran", 3.14) for stage in STAGES], datetime.now(UTC))
+    for text in written():
+        assert "3.1" in text
+        assert "Timings" in text
+    Path("dvc.lock").write_text("2")
+    for text in written():
+        assert "Timings" not in text
+
+
+def test_data_that_failed_its_checks_hide_the_figures_of_an_earlier_run(reports: Path) -> None:
+    raw = Path("data/raw/FashionMNIST/raw")
+    for prefix in ("images-idx3", "labels-idx1"):
+        (raw / f"train-{prefix}-ubyte").write_bytes((raw / f"t10k-{prefix}-ubyte").read_bytes())
+    with pytest.raises(SystemExit):
+        transform.main()
+    for text in written():
+        assert "Withheld, data failed: 8 of 8 test images are among the training images, too:" in text
+        assert "8 of 8 test images are among the training images, too:" in text
+        assert "CPUExecutionProvider" not in text
+        assert "parity: not run" in text
+        assert "<figure>" not in text
+
+
+def test_before_the_first_run_it_says_what_to_do(workspace: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^report: there is no reports/data.json yet: make run$"):
+        page.main([])
+
+
+def test_names_are_text_and_not_html(reports: Path) -> None:
+    for path in (reports / "data.json", reports / "metrics.json"):
+        text = path.read_text()
+        assert "T-shirt/top" in text
+        path.write_text(text.replace("T-shirt/top", "<script>alert(1)</script>|x"))
+    html, markdown = written()
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;|x" in html
+    assert "| \\<script\\>alert(1)\\</script\\>\\|x |" in markdown
+
+
+def test_markdown_is_read_as_it_is_written() -> None:
+    assert page.markdown("__x__ *y* `z` a_b\n<!-- |") == "\\_\\_x\\_\\_ \\*y\\* \\`z\\` a_b \\<!-- \\|"
+
+
+def test_names_of_files_are_text_and_not_html(reports: Path) -> None:
+    found = {"count": 2, "images": ["<b>.png", "x.png"], "classes": ["Cat", "cat"], "splits": ["train", "validation"]}
+    data = json.loads((reports / "data.json").read_text())
+    bad = {"image": "<i>.png", "reason": "broken image"}
+    write_json(reports / "data.json", data | {"groups": [found], "unreadable": [bad], "conflicts": 1})
+    html, _ = written()
+    Whole(html)
+    assert "train: &lt;b&gt;.png, validation: x.png" in html
+    assert "Cat, cat" in html
+    assert "&lt;i&gt;.png: broken image" in html
+
+
+def test_what_a_person_should_look_at_is_said_first(reports: Path) -> None:
+    data = json.loads((reports / "data.json").read_text())
+    bad = [{"image": "a.png", "reason": "broken image"}]
+    write_json(reports / "data.json", data | {"leaked": 3, "unreadable": bad, "nearly_constant": 1200})
+    metrics = json.loads((reports / "metrics.json").read_text())
+    metrics["per_class"]["Trouser"]["recall"] = 0.0
+    write_json(reports / "metrics.json", metrics)
+    for text in written():
+        assert "test images that are among the training images, allowed by transform.on" in text
+        assert "images left out, because they cannot be read: 1" in text
+        assert "nearly constant images: 1,200" in text
+        assert "classes of which no test image is recognised: Trouser" in text
+        assert "a.png: broken image" in text
+        assert "labelled" in text
+
+
+def test_sizes_are_summed_up_by_mode(reports: Path) -> None:
+    data = json.loads((reports / "data.json").read_text())
+    rows = [(640, 480, "RGB", 3), (480, 640, "RGB", 2), (28, 28, "L", 1)]
+    formats = [dict(zip(("width", "height", "mode", "images"), row, strict=True)) for row in rows]
+    write_json(reports / "data.json", data | {"formats": formats})
+    html, _ = written()
+    assert '<td>RGB</td><td class="n">5</td><td class="n">480 to 640</td><td class="n">480 to 640</td>' in html
+    assert '<td>L</td><td class="n">1</td><td class="n">28</td><td class="n">28</td>' in html
+
+
+def test_what_differs_from_the_run_before(reports: Path) -> None:
+    lock = "stages: {transform: {outs: [{path: data/prepared, md5: %s}]}} # %s"
+    Path("dvc.lock").write_text(lock % ("a", 1))
+    last_good.keep()
+    assert last_good.before() is None
+    Path("dvc.lock").write_text(lock % ("a", 2))
+    before = json.loads((reports / "metrics.json").read_text())
+    write_params(train={"learning_rate": 0.5}, transform={"seed": 3})
+    evaluate.main()
+    write_json(reports / "metrics.json", json.loads((reports / "metrics.json").read_text()) | {"accuracy": 0.987})
+    for kept in (False, True):
+        if kept:  # the next complete run keeps the one before it, too
+            last_good.keep()
+            last_good.keep()
+        html, markdown = written()
+        assert "| train.learning_rate | 0.01 | 0.5 | +0.49 |" in markdown
+        assert "| transform.seed | 0 | 3 | +3 |" in markdown
+        change = 0.987 - before["accuracy"]
+        assert f"| accuracy | {before['accuracy']:.4g} | 0.987 | {change:+.4g} |" in markdown
+        assert "train.epochs |" not in markdown
+        assert ">train.learning_rate</td>" in html
+        assert "the figures are not of the same test set" not in html
+    Path("dvc.lock").write_text(lock % ("b", 2))
+    for text in written():
+        assert "the figures are not of the same test set" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
+def test_chromium_shows_it_without_an_error(reports: Path, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    written()
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+    logged = ("--enable-logging=stderr", "--window-size=1000,4000", f"--user-data-dir={tmp_path / 'profile'}")
+    page_url = page.HTML.absolute().as_uri()
+    shot = tmp_path / "page.png"
+    command = [CHROMIUM, *flags, *logged, f"--screenshot={shot}", page_url]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" not in answer.stderr
+    with Image.open(shot) as image:
+        colors = image.convert("RGB").getcolors(1 << 24)
+    assert colors
+    assert len(colors) > 200  # text, charts and images, not a blank page
+
+    # What the page may not load, it would complain of: the test can fail.
+    page.HTML.write_text(page.HTML.read_text().replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" in answer.stderr
+
+
+def test_a_gate_that_is_added_is_on_the_page(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "GATES", (*verdicts.GATES, QUALITY))
+    write_verdict("quality", "failed", reasons=["it is worse"], figures={"margin": -0.02})
+    html, markdown = written()
+    for text in (html, markdown):
+        assert "Withheld, quality failed: it is worse" in text
+        assert "quality: failed" in text
+    assert '<td>margin</td><td class="n">-0.02</td>' in html
+    assert "- margin: -0.02" in markdown

@@ -1,0 +1,129 @@
+"""The training flow as a command: what it says and how it exits, however the run ends."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from flows.report import summary
+from flows.runtime import command, server
+from flows.runtime.server import ServerError
+from tasks.dvc import StageFailed, StageRun
+from tasks.harness import lock
+from tasks.harness.errors import StageError
+from tasks.harness.lock import Locked
+from tasks.harness.section import PARAMS
+
+UNREACHABLE = RuntimeError("Failed to reach API at http://x/api")
+
+
+@pytest.fixture(autouse=True)
+def without_a_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "for_run", lambda: None)
+    monkeypatch.setattr(command, "REPORTS_WITHIN_S", 1e6)  # else this process would be ended
+
+
+def raising(error: BaseException) -> Callable[[list[str]], list[StageRun]]:
+    """Make a training that ends with `error`."""
+
+    def training(changes: list[str]) -> NoReturn:
+        raise error
+
+    return training
+
+
+def noted(error: BaseException) -> BaseException:
+    error.add_note("in the stage train")
+    return error
+
+
+def exit_code(training: Callable[[list[str]], list[StageRun]], changes: list[str] | None = None) -> str | int | None:
+    """Run the command and return what it exits with: a code, or a sentence, which means 1."""
+    with pytest.raises(SystemExit) as exit_:
+        command.run(training, changes or [])
+    return exit_.value.code
+
+
+def test_a_run_that_is_complete_prints_its_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(summary, "summary", lambda runs: f"{len(runs)} stages")
+    command.run(lambda changes: [StageRun("train", "ran", 1.0)], [])
+    assert capsys.readouterr().out == "\n1 stages\n"
+
+
+def test_a_stage_that_failed_is_named_with_its_log_and_the_way_back() -> None:
+    assert exit_code(raising(StageFailed("train: the loss is not finite\n  at epoch 3"))) == (
+        "\ntraining failed. train: the loss is not finite\n  at epoch 3\n"
+        "log: .cache/logs/train.log\n"
+        "back to the last commit: git restore params.yaml dvc.lock reports"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StageError("reports/data.json is not what a stage wrote"), "reports/data.json is not what a stage wrote"),
+        (ServerError("port 4200 cannot be had"), "port 4200 cannot be had"),
+        (UNREACHABLE, f"{UNREACHABLE}: start it with prefect server start, or unset PREFECT_API_URL"),
+    ],
+    ids=["of a report", "of the server", "of Prefect"],
+)
+def test_any_other_reason_is_one_sentence(error: Exception, reason: str) -> None:
+    assert exit_code(raising(error)) == f"\ntraining failed. {reason}"
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    for error in (RuntimeError("a defect"), ZeroDivisionError()):
+        with pytest.raises(type(error)):
+            command.run(raising(error), [])
+
+
+def test_refused_changes_end_it_before_a_server_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "for_run", lambda: pytest.fail("a server was started"))
+    before = PARAMS.read_bytes()
+    reason = str(exit_code(raising(ZeroDivisionError()), ["train.epochs=0"]))
+    assert reason.startswith("\ntraining failed. params.yaml with train.epochs=0 is refused:\n  train.epochs = 0: ")
+    assert PARAMS.read_bytes() == before
+
+
+def test_a_second_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object) -> NoReturn:
+        raise Locked({"pid": 7, "host": "here", "since": "noon"})
+
+    monkeypatch.setattr(lock, "hold", locked)
+    reason = str(exit_code(raising(ZeroDivisionError())))
+    assert reason.startswith("\ntraining failed. the run with pid 7 on here, since noon is at work in this project")
+
+
+def test_who_stops_it_is_told_in_which_stage_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(raising(noted(KeyboardInterrupt()))) == 128 + signal.SIGINT
+    stopped = "\ntraining was stopped by SIGINT in the stage train; the same command goes on there\n"
+    assert capsys.readouterr().err == stopped
+
+
+def test_sigterm_ends_it_though_prefect_has_caught_it_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prefect sends it again once its own exception has gone through the stage: the note is at that one."""
+
+    def training(changes: list[str]) -> NoReturn:
+        try:
+            raise noted(RuntimeError("Prefect's"))
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert exit_code(training) == 128 + signal.SIGTERM
+    stopped = "\ntraining was stopped by SIGTERM in the stage train; the same command goes on there\n"
+    assert capsys.readouterr().err == stopped
+
+
+def test_who_stops_it_outside_a_stage_is_told_that_it_can_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(raising(KeyboardInterrupt())) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "\ntraining was stopped by SIGINT; the same command goes on\n"
+
+
+def test_a_signal_after_the_first_does_not_disturb_the_end() -> None:
+    exit_code(raising(KeyboardInterrupt()))
+    assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN

@@ -1,0 +1,116 @@
+"""Prefect's server for a run or a schedule: started, found, ended."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
+
+from flows.runtime import server
+from flows.runtime.server import ServerError
+from tests.support.mirror import Mirror, serve
+
+
+@pytest.fixture(autouse=True)
+def in_workspace(workspace: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the one that was started", "another with its pid"])
+def test_a_server_that_was_left_is_ended_and_no_other(same: bool) -> None:
+    with subprocess.Popen(("sleep", "60")) as process:
+        server._note(process, server.TEMPORARY)
+        if not same:
+            noted = json.loads(server.TEMPORARY.read_text())
+            server.TEMPORARY.write_text(json.dumps(noted | {"started": noted["started"] - 9}))
+        server.end(server.TEMPORARY)
+        assert (process.poll() is not None) is same
+        process.kill()
+
+
+def test_no_server_was_left() -> None:
+    server.end(server.TEMPORARY)
+
+
+@pytest.fixture
+def answering() -> Iterator[Mirror]:
+    """A server that says that it is healthy."""
+    with serve({"health": b"true"}) as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def none_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_start", lambda *_: pytest.fail("a server was started"))
+
+
+def test_a_server_that_is_configured_is_taken_if_it_answers(answering: Mirror, none_starts: None) -> None:
+    url = answering.url("api").rstrip("/")
+    with temporary_settings({PREFECT_API_URL: url}):
+        server.for_run()
+        with server.for_schedule() as taken:
+            assert taken == url
+    broken = answering.url("500")
+    message = f"PREFECT_API_URL={broken} does not answer: start that server, or unset PREFECT_API_URL"
+    schedule = server.for_schedule()
+    with temporary_settings({PREFECT_API_URL: broken}), pytest.raises(ServerError, match=f"^{message}$"), schedule:
+        pass
+
+
+@pytest.mark.parametrize("of_a_schedule", [True, False], ids=["of a schedule that was killed", "of somebody else"])
+def test_a_server_on_the_port_is_taken_and_ended_only_if_it_was_left(
+    of_a_schedule: bool, answering: Mirror, none_starts: None
+) -> None:
+    port = temporary_settings({PREFECT_SERVER_API_PORT: answering.server_port})
+    with subprocess.Popen(("sleep", "60")) as process, port:
+        if of_a_schedule:
+            server._note(process, server.SCHEDULE)
+        with server.for_schedule() as taken:
+            assert taken == answering.url("api").rstrip("/")
+            assert process.poll() is None
+        assert (process.poll() is not None) is of_a_schedule
+        process.kill()
+
+
+def test_a_server_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ENDS_WITHIN_S", 0.2)
+    stubborn = ("sh", "-c", "trap '' TERM; echo ready; exec sleep 60")
+    with subprocess.Popen(stubborn, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        server._note(process, server.TEMPORARY)
+        server.end(server.TEMPORARY)
+        assert not psutil.pid_exists(process.pid)
+
+
+def test_a_port_that_something_else_uses_is_named(tmp_path: Path) -> None:
+    with serve({}) as other:
+        port = other.server_port
+        message = rf"^port {port} cannot be had \(Address already in use\): PREFECT_SERVER_API_PORT names another$"
+        settings = temporary_settings({PREFECT_HOME: tmp_path, PREFECT_SERVER_API_PORT: port})
+        schedule = server.for_schedule()
+        with settings, pytest.raises(ServerError, match=message), schedule:
+            pass
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = temporary_settings({PREFECT_HOME: tmp_path / "file/home"})
+    started = server._started(server.TEMPORARY, 0, {})
+    with (
+        home,
+        pytest.raises(ServerError, match=r"PREFECT_HOME=.*/file/home cannot be made \(Not a directory\)"),
+        started,
+    ):
+        pass
+
+
+def test_a_server_that_ends_at_once_is_said_with_its_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(server, "COMMAND", ("sh", "-c", "echo no database; exit 3"))
+    started = server._started(server.TEMPORARY, 0, {})
+    home = temporary_settings({PREFECT_HOME: tmp_path})
+    with home, pytest.raises(ServerError, match=r"the Prefect server ended with 3: no database \(see"), started:
+        pass

@@ -1,0 +1,44 @@
+"""The flow on a schedule: its options, and what its form allows."""
+
+import pytest
+
+from flows import retraining
+from flows.runtime import schedule
+from tasks.data.datasets import DATASETS
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What would be run beside a server."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(schedule, "run", started.append)
+    return started
+
+
+@pytest.mark.parametrize("cron", ["", "0 3 * *", "0 3 * * * *", "61 3 * * *"])
+def test_a_cron_expression_that_is_none(cron: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        retraining.main(["--cron", cron])
+    message = f'{cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "often"])
+def test_an_interval_that_is_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        retraining.main([f"--interval={seconds}"])
+    assert f"{seconds!r} is no number of seconds" in capsys.readouterr().err
+
+
+def test_a_schedule_is_a_cron_expression_or_an_interval(commands: list[list[str]]) -> None:
+    retraining.main(["--cron", "0 3 * * *"])
+    retraining.main(["--interval", "15"])
+    assert [command[-3:] for command in commands] == [["flows.serve", "0 3 * * *", "0"], ["flows.serve", "", "15"]]
+    with pytest.raises(SystemExit, match="2"):
+        retraining.main([])
+
+
+def test_the_form_offers_every_dataset_and_the_bounds_of_params() -> None:
+    form = retraining.retraining.parameters.properties
+    assert form["dataset"]["anyOf"][0] == {"type": "string", "enum": list(DATASETS)}
+    assert form["epochs"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10_000}

@@ -1,0 +1,82 @@
+"""make run: a recipe, a dataset's, or the fallback where no mirror answers."""
+
+from pathlib import Path
+
+import pytest
+
+from flows import overrides, recipes, run
+from flows.run import MARKER, falls_back
+from tasks.data import fetch
+from tasks.harness.section import PARAMS
+from tests.support.params import ROOT, shipped_params, write_params
+
+
+@pytest.fixture
+def changes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What would be changed in params.yaml for the training that would be run."""
+    monkeypatch.setattr(recipes, "FOLDER", ROOT / "recipes")
+    made: list[list[str]] = []
+    monkeypatch.setattr(run, "run", lambda _, changes: made.append(changes))
+    return made
+
+
+def test_a_recipe_is_written_to_params(changes: list[list[str]]) -> None:
+    run.main(["--recipe", "cifar10"])
+    assert changes == [recipes.changes("cifar10")]
+    assert changes[0][0] == "download.dataset=cifar10"
+
+
+def test_a_datasets_recipe_is_written_unless_params_name_the_dataset_already(changes: list[list[str]]) -> None:
+    run.main(["--dataset", "digits"])
+    write_params(download={"dataset": "digits"})
+    run.main(["--dataset", "digits"])
+    run.main(["--recipe", "digits"])
+    assert changes == [recipes.changes("digits"), [], recipes.changes("digits")]
+
+
+def test_a_recipe_and_a_dataset_are_one_too_many(changes: list[list[str]]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run.main(["--dataset", "digits", "--recipe", "digits"])
+    assert changes == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--dataset", "mnits"], "make run: DATASET=mnits: no such dataset; known here: fashion_mnist, mnist, "),
+        (
+            ["--recipe", "mnits"],
+            "make run: RECIPE=mnits: there is no .*recipes/mnits.yaml; known here: cifar10, cifar100",
+        ),
+    ],
+)
+def test_who_names_what_is_not_there_is_told_what_is(words: list[str], reason: str, changes: list[list[str]]) -> None:
+    with pytest.raises(SystemExit, match=f"^{reason}"):
+        run.main(words)
+    assert changes == []
+
+
+def test_it_falls_back_only_where_the_user_has_not_chosen(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "FOLDER", ROOT / "recipes")
+    shipped = PARAMS.read_text()
+    fallback = overrides.apply(shipped, recipes.changes("digits"))[0]
+    edited = overrides.apply(shipped, ["train.epochs=3"])[0]
+    for answers in (True, False):
+        monkeypatch.setattr(fetch, "answers", lambda _, answers=answers: answers)
+        assert falls_back(shipped, shipped) is not answers
+        assert not falls_back(shipped, edited)
+        assert not falls_back(shipped, fallback), "make run DATASET=digits wrote it"
+        assert not falls_back("", shipped), "outside git there is nothing to compare with"
+    MARKER.parent.mkdir()
+    MARKER.write_text(fallback)
+    assert falls_back(shipped, fallback)
+    assert not falls_back(shipped, edited)
+    assert falls_back(f"{shipped}\nnew: {{}}\n", fallback), "a committed text that this code would refuse"
+
+
+def test_a_run_without_a_choice_trains_on_what_params_say(
+    changes: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_committed", shipped_params)
+    run.main([])
+    assert changes == [[]]

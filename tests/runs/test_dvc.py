@@ -1,0 +1,107 @@
+"""The whole pipeline through DVC's own commands: the same bytes as through the flow, and what a DVC user expects."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from flows import recipes
+from tests.support.project import Command, change, copy_project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_project(tmp_path_factory.mktemp("dvc"))
+    change(folder, *recipes.changes("digits"), "train.epochs=10")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lock(project: Path, command: Command) -> bytes:
+    """dvc.lock after the first `dvc repro`."""
+    printed = command("dvc", "repro", cwd=project).stdout
+    assert printed.count("Running stage '") == 5
+    return (project / "dvc.lock").read_bytes()
+
+
+def test_the_same_bytes_whoever_starts_the_stages(project: Path, lock: bytes, tmp_path: Path, command: Command) -> None:
+    assert "didn't change, skipping" in command("dvc", "repro", cwd=project).stdout
+    assert (project / "dvc.lock").read_bytes() == lock
+    for _ in range(2):
+        assert command("dvc", "repro", "-f", cwd=project).stdout.count("Running stage '") == 5
+        assert (project / "dvc.lock").read_bytes() == lock
+
+    elsewhere = copy_project(tmp_path / "elsewhere")
+    (elsewhere / "params.yaml").write_bytes((project / "params.yaml").read_bytes())
+    for outcome in ("ran", "up to date"):
+        printed = command("python", "-m", "flows", "training", cwd=elsewhere).stdout
+        assert printed.count(f" {outcome} ") >= 5
+        assert (elsewhere / "dvc.lock").read_bytes() == lock
+
+
+def test_status_is_clean(project: Path, lock: bytes, command: Command) -> None:
+    assert command("dvc", "status", cwd=project).stdout == "Data and pipelines are up to date.\n"
+
+
+def test_dag_shows_the_chain(project: Path, lock: bytes, command: Command) -> None:
+    printed = command("dvc", "dag", "--dot", cwd=project).stdout
+    for edge in ('download" -> "transform', 'transform" -> "train', 'train" -> "evaluate', 'evaluate" -> "export'):
+        assert f'"{edge}"' in printed
+
+
+def test_metrics_and_artifacts_are_known(project: Path, lock: bytes, command: Command) -> None:
+    shown = json.loads(command("dvc", "metrics", "show", "--json", cwd=project).stdout)[""]["data"]
+    assert shown["reports/metrics.json"]["data"]["accuracy"] > 0.8
+    assert shown["reports/parity.json"]["data"]["passed"] is True
+    artifacts = YAML(typ="safe").load((project / "dvc.yaml").read_text())["artifacts"]
+    assert {entry["path"] for entry in artifacts.values()} == {"models/model.pth", "models/model.onnx"}
+
+
+def test_plots_show_curves_confusion_matrix_and_pictures(project: Path, lock: bytes, command: Command) -> None:
+    printed = command("dvc", "plots", "show", "--json", cwd=project).stdout
+    plots = json.loads(printed)["data"]
+    assert set(plots) == {
+        *("Loss", "Confusion matrix", "reports/learning_curve.csv"),
+        *("reports/samples.png", "reports/predictions.png", "reports/suspects.png"),
+    }
+    (loss,) = plots["Loss"]
+    rows = (
+        json.loads(loss["content"])["data"]["values"]
+        if isinstance(loss["content"], str)
+        else loss["content"]["data"]["values"]
+    )
+    assert len([row for row in rows if row["field"] == "validation_loss"]) == 10
+    assert "error" not in json.loads(printed)
+
+
+def test_params_diff_names_what_was_changed(project: Path, lock: bytes, command: Command) -> None:
+    changed = json.loads(command("dvc", "params", "diff", "--json", cwd=project).stdout)["params.yaml"]
+    assert set(changed) == {"download.dataset", "train.epochs", "train.learning_rate"}
+
+
+def test_what_is_pushed_can_be_pulled_by_a_clone(project: Path, lock: bytes, tmp_path: Path, command: Command) -> None:
+    command("dvc", "remote", "add", "--default", "folder", str(tmp_path / "remote"), cwd=project)
+    command("dvc", "push", cwd=project)
+    clone = copy_project(tmp_path / "clone")
+    for name in ("params.yaml", "dvc.lock", ".dvc/config", "reports/metrics.json", "reports/parity.json"):
+        (clone / name).write_bytes((project / name).read_bytes())
+    for path in (project / "reports").iterdir():
+        (clone / "reports" / path.name).write_bytes(path.read_bytes())
+    command("dvc", "pull", cwd=clone)
+    for name in ("models/model.onnx", "models/model.pth", "data/prepared/train_images.npy"):
+        assert (clone / name).read_bytes() == (project / name).read_bytes()
+    assert command("dvc", "status", cwd=clone).stdout == "Data and pipelines are up to date.\n"
+
+
+def test_an_experiment_runs_with_a_changed_parameter(project: Path, lock: bytes, command: Command) -> None:
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
+    command(*git, "commit", "-qam", "digits", cwd=project)
+    shipped = (project / "params.yaml").read_text()
+    printed = command("dvc", "exp", "run", "-S", "train.epochs=1", cwd=project).stdout
+    assert "Ran experiment" in printed
+    # The same file as `python -m flows training -S train.epochs=1` would have written, layout aside.
+    assert "  epochs: 1\n" in (project / "params.yaml").read_text()
+    assert (project / "params.yaml").read_text().count("#") == shipped.count("#")
+    assert (project / "reports/learning_curve.csv").read_text().count("\n") == 2
+    assert command("dvc", "status", cwd=project).stdout == "Data and pipelines are up to date.\n"

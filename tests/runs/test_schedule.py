@@ -1,0 +1,139 @@
+"""Retraining on a schedule: a server and the flow on it, started and ended together."""
+
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from flows import overrides, recipes
+from flows.runtime import project_lock
+from tasks.data.datasets import DATASETS
+from tests.support.project import Command, copy_project
+
+WAITS_S = 120
+RETRAINING = ("python", "-m", "flows", "retraining")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the parameters of digits."""
+    return copy_project(tmp_path_factory.mktemp("schedule"), recipes.changes("digits"))
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def schedule(
+    project: Path, port: int, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the flow every 15 seconds, on a server of its own."""
+    own = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_SERVER_API_PORT": str(port)}
+    process = subprocess.Popen(
+        [*RETRAINING, "--interval", "15"],
+        cwd=project,
+        env=environment | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield process
+    if process.poll() is None:
+        process.terminate()
+    process.communicate()
+
+
+def wait_for(process: subprocess.Popen[str], pattern: str) -> list[str]:
+    """Read what it prints until a line matches, and return the lines."""
+    assert process.stdout is not None
+    printed = []
+    too_late = threading.Timer(WAITS_S, process.terminate)
+    too_late.start()
+    try:
+        for line in process.stdout:
+            printed.append(line)
+            if re.search(pattern, line):
+                return printed
+    finally:
+        too_late.cancel()
+    pytest.fail(f"it ended without {pattern!r}:\n{''.join(printed)}")
+
+
+def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
+    project: Path, port: int, schedule: subprocess.Popen[str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One test, because each run has to come due: the schedule's first minute, its form, and its end."""
+    monkeypatch.chdir(project)
+    api = f"http://127.0.0.1:{port}/api"
+
+    def ask(path: str, **body: Any) -> Any:
+        return requests.post(f"{api}/{path}", json=body, timeout=10)
+
+    wait_for(schedule, f"its runs are at http://127.0.0.1:{port}. Ctrl-C ends it")
+    page = requests.get(f"http://127.0.0.1:{port}", timeout=10)
+    assert (page.ok, "<title>Prefect" in page.text) == (True, True)
+    printed = wait_for(schedule, r"Completed\('download ran, transform ran, train ran, evaluate ran, export ran'\)")
+    assert any("Parity passed" in line for line in printed)
+    printed = wait_for(schedule, r"Nothing new\('Nothing new: no data, code or parameter has changed'")
+    assert not any("Running stage" in line for line in printed)
+    with project_lock.hold():
+        wait_for(schedule, r"Skipped\('Skipped: the run with pid \d+ on \S+, since \S+ is at work'")
+
+    runs = ask("flow_runs/filter", flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}}).json()
+    assert {run["state_name"] for run in runs} >= {"Completed", "Nothing new", "Skipped"}
+    assert {run["state_type"] for run in runs} <= {"COMPLETED", "RUNNING", "PENDING"}
+
+    (deployment,) = ask("deployments/filter").json()
+    assert re.fullmatch(rf"{project.name}-[0-9a-f]{{6}}", deployment["name"]), "one for each checkout"
+    second = command(*RETRAINING, "--interval", "15", cwd=project, check=False)
+    assert second.returncode == 1
+    assert f"schedule: there is one already in this project: the run with pid {schedule.pid} on " in second.stdout
+    form = deployment["parameter_openapi_schema"]["properties"]
+    assert {name: field["anyOf"][0] for name, field in form.items()} == {
+        "dataset": {"type": "string", "enum": list(DATASETS)},
+        "epochs": {"type": "integer", "minimum": 1, "maximum": 10_000},
+        "batch_size": {"type": "integer", "minimum": 1, "maximum": 65_536},
+        "learning_rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 10},
+        "seed": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32},
+    }
+    refused = ask(f"deployments/{deployment['id']}/create_flow_run", parameters={"epochs": 0})
+    assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
+
+    overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
+    printed = wait_for(schedule, r"Finished in state Failed\('Flow run encountered an exception: StageFailed: export:")
+    assert any(line.startswith("log: .cache/logs/export.log") for line in printed)
+    assert any(line.startswith("back to the last complete run: cp -R .cache/last-good/. . &&") for line in printed)
+
+    processes = psutil.Process(schedule.pid).children(recursive=True)
+    assert processes
+    schedule.send_signal(signal.SIGHUP)
+    rest, _ = schedule.communicate(timeout=60)
+    assert schedule.returncode == 128 + signal.SIGHUP
+    assert rest.splitlines()[-1] == "schedule: ended; its runs, too"
+    assert "Traceback" not in rest
+    # Where nobody reaps orphans one that has ended is a zombie.
+    assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    log = (project / ".cache/logs/server.log").read_text()
+    assert not re.search("error|exception|traceback", log, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("words", [("training",), ("retraining", "--interval", "15")])
+def test_a_home_of_prefects_that_cannot_be_made(project: Path, command: Command, words: tuple[str, ...]) -> None:
+    (project / "file").touch()
+    home = str(project / "file" / "home")
+    answer = command("python", "-m", "flows", *words, cwd=project, check=False, PREFECT_HOME=home)
+    assert answer.returncode == 1
+    assert f"PREFECT_HOME={home} cannot be made (Not a directory): name a folder that can" in answer.stdout
+    assert "Traceback" not in answer.stdout

@@ -1,0 +1,111 @@
+"""The one decoder: image files as the model wants them."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.images import ImageError, decode
+
+SHAPE = (28, 28, 1)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+
+
+def save(pixels: np.ndarray, name: str = "image.png", **options: Any) -> Path:
+    Image.fromarray(pixels.squeeze()).save(name, **options)
+    return Path(name)
+
+
+@pytest.fixture(autouse=True)
+def in_workspace(workspace: Path) -> None:
+    pass
+
+
+def test_a_png_is_read_as_it_is(pixels: np.ndarray) -> None:
+    assert np.array_equal(decode(save(pixels), SHAPE), pixels)
+
+
+def test_colour_becomes_grey_and_grey_becomes_colour(pixels: np.ndarray) -> None:
+    rgb = np.repeat(pixels, 3, axis=2)
+    assert np.array_equal(decode(save(rgb), SHAPE), pixels)
+    assert np.array_equal(decode(save(pixels), (28, 28, 3)), rgb)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(pixels: np.ndarray) -> None:
+    assert np.array_equal(decode(save(pixels.astype(np.uint16) * 257), SHAPE), pixels)
+
+
+def test_transparency_is_laid_on_black(pixels: np.ndarray) -> None:
+    white = np.full((28, 28, 3), 255, np.uint8)
+    assert np.array_equal(decode(save(np.concatenate((white, pixels), axis=2)), SHAPE), pixels)
+
+
+def test_a_larger_jpeg_is_resized(pixels: np.ndarray) -> None:
+    large = np.kron(np.full((28, 28), 100, np.uint8), np.ones((10, 10), np.uint8))
+    decoded = decode(save(large, "large.jpg", quality=95), SHAPE)
+    assert decoded.shape == SHAPE
+    assert np.all(np.abs(decoded.astype(int) - 100) <= 1)
+
+
+def test_a_wide_image_is_cropped_around_its_middle_or_stretched() -> None:
+    wide = np.zeros((10, 30), np.uint8)
+    wide[:, 10:20] = 200
+    assert np.all(decode(save(wide), (10, 10, 1), "crop") == 200)
+    stretched = decode(save(wide), (10, 10, 1), "stretch")[..., 0]
+    assert stretched[:, 0].max() == 0
+    assert stretched[:, 5].min() == 200
+
+
+def test_exif_orientation_is_honoured(pixels: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    upright = decode(save(pixels, exif=exif), SHAPE)
+    assert np.array_equal(upright[..., 0], np.rot90(pixels[..., 0], -1))
+
+
+def png_of_size(png: Path, width: int, height: int) -> bytes:
+    """Return a PNG file with another size in its header: making so many pixels takes seconds."""
+    content = png.read_bytes()
+    header = content[12:16] + width.to_bytes(4) + height.to_bytes(4) + content[24:29]
+    return content[:12] + header + zlib.crc32(header).to_bytes(4) + content[33:]
+
+
+def test_a_file_that_is_no_image_is_refused_with_the_reason(pixels: np.ndarray) -> None:
+    whole = save(pixels)
+    Path("truncated.png").write_bytes(whole.read_bytes()[:300])
+    Path("text.png").write_text("no image")
+    Path("empty.png").touch()
+    Path("folder.png").mkdir()
+    save(pixels, "format.gif")
+    Path("large.png").write_bytes(png_of_size(whole, 10_000, 6000))
+    Path("bomb.png").write_bytes(png_of_size(whole, 30_000, 30_000))
+    frames = [Image.fromarray((pixels[..., 0] // n).astype(np.uint8)) for n in (1, 2)]
+    frames[0].save("moving.png", save_all=True, append_images=frames[1:])
+    exif = Image.Exif()
+    exif.update({0x0112: 6, 0x011A: 72.5, 0x0131: "soft"})
+    Image.new("L", (28, 28)).save("exif.jpg", exif=exif)
+    damaged = bytearray(Path("exif.jpg").read_bytes())
+    start = damaged.index(b"Exif")
+    damaged[start + 29], damaged[start + 49] = 77, 64  # found by fuzzing: AttributeError in Pillow
+    Path("exif.jpg").write_bytes(damaged)
+    for name, reason in {
+        "exif.jpg": "broken image",
+        "missing.png": "no such file",
+        "truncated.png": "broken image",
+        "text.png": "not a PNG, JPEG, WebP or BMP image",
+        "empty.png": "not a PNG, JPEG, WebP or BMP image",
+        "folder.png": "Is a directory",
+        "format.gif": "not a PNG, JPEG, WebP or BMP image",
+        "large.png": "10000 x 6000 pixels are more than 50,000,000",
+        "bomb.png": "more than 50,000,000",
+        "moving.png": "an animation of 2 frames",
+    }.items():
+        with pytest.raises(ImageError, match=f"^{name}: .*{reason}"):
+            decode(Path(name), SHAPE)

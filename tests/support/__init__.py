@@ -1,0 +1,1 @@
+"""What tests are made with: small datasets, parameters, copies of the project, servers."""

@@ -1,0 +1,37 @@
+"""The project itself, and copies of it in which real runs take place."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flows import overrides
+from tests.support.params import ROOT, shipped_params
+
+# Variables of a machine that reaches no mirror: the only one that is asked is a closed port.
+NO_MIRROR = {"DATA_MIRROR": "http://127.0.0.1:9/", "PUBLIC_MIRRORS": "off"}
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def copy_project(folder: Path, changes: Sequence[str] = ()) -> Path:
+    """Copy what git tracks, as it is in the working tree, into a git repository of its own.
+
+    Its params.yaml is the one that is committed here, with `changes` made, `key=value` each.
+    """
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    for name in names.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "params.yaml").write_text(overrides.apply(shipped_params(), list(changes))[0])
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false")
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "copy")):
+        subprocess.run((*git, *words), cwd=folder, check=True)
+    return folder
+
+
+def change(project: Path, *changes: str) -> None:
+    """Change params.yaml of a copy, `key=value` each."""
+    path = project / "params.yaml"
+    path.write_text(overrides.apply(path.read_text(), list(changes))[0])

@@ -1,0 +1,32 @@
+"""What a run leaves in data/prepared and reports/ so far as the flow reads it, made without a stage."""
+
+from pathlib import Path
+from typing import Any
+
+from flows.report.verdicts import Gate
+from tasks.harness.records import write_json
+from tasks.prepared import Card, SplitName
+
+QUALITY = Gate("quality", "evaluate", Path("reports/quality.json"), "it is no worse than the one that serves")
+FIGURES = {"provider": "CPU", "images": 1000, "largest logit error": 2.8612e-6, "ties": None}
+DATA = {"leaked": 0, "conflicts": 0, "unreadable": [], "nearly_constant": 0, "incomplete": []}
+SCORES = {"precision": 0.5, "recall": 0.25, "f1": 1 / 3, "support": 1000}
+METRICS = {"accuracy": 0.8125, "loss": 0.51234, "samples": 2000, "per_class": {"cat": SCORES, "dog": SCORES}}
+
+
+def write_verdict(gate: str, outcome: str = "passed", **values: Any) -> None:
+    """Write the report of a gate, with `values` of the verdict: its reasons and its figures."""
+    verdict = {"gate": gate, "outcome": outcome, "reasons": [], "figures": {}} | values
+    write_json(Path(f"reports/{gate}.json"), {"verdict": verdict, **(DATA if gate == "data" else {})})
+
+
+def write_reports() -> None:
+    """Write what a complete run leaves, whose gates have passed."""
+    for folder in ("data/prepared", "reports"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    sizes: dict[SplitName, int] = {"train": 6000, "validation": 1000, "test": 2000}
+    card = Card("pets", ["cat", "dog"], [28, 28, 1], [0.5], [0.5], sizes, {}, "stretch", {})
+    card.write(Path("data/prepared"))
+    write_json(Path("reports/metrics.json"), METRICS)
+    write_verdict("data", figures={"images": 9000})
+    write_verdict("parity", figures=FIGURES)

@@ -1,0 +1,1 @@
+"""Datasets: fetched, read, split, checked."""

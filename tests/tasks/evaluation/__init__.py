@@ -1,0 +1,1 @@
+"""Scores, suspects and pictures."""

@@ -1,0 +1,103 @@
+"""params.yaml as a whole: what is shipped, and every value that is refused, all at once."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tasks.data.datasets import DATASETS
+from tasks.harness import section
+from tasks.harness.errors import ParamsError
+from tasks.harness.section import PARAMS
+from tasks.params import whole
+from tasks.params.whole import Params
+from tests.support.params import shipped_params, write_params
+
+
+def test_shipped_defaults_are_the_quickstarts() -> None:
+    p = section.parse(Params, YAML(typ="safe").load(shipped_params()), "params.yaml")
+    assert (p.download.dataset, p.transform.validation_fraction) == ("fashion_mnist", 0.1)
+    assert (p.train.epochs, p.train.batch_size, p.train.learning_rate, p.train.normalize) == (5, 64, 1e-3, "none")
+    assert p.export.batch_sizes == (1, 2, 7, 64, 1024)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_in_the_table_may_be_named(workspace: Path, name: str) -> None:
+    assert write_params(download={"dataset": name}).download.dataset == name
+
+
+BAD = [
+    ("download", "dataset", "mnits", "should be one of fashion_mnist, mnist, "),
+    ("download", "path", "", "at least 1 character"),
+    ("transform", "image_size", [64], "[height, width]"),
+    ("transform", "image_size", [0], "greater than or equal to 1"),
+    ("transform", "channels", 4, "1 or 3"),
+    ("transform", "resize", "fit", "'crop' or 'stretch'"),
+    ("transform", "on_bad_image", "warn", "'fail' or 'skip'"),
+    ("transform", "max_bad_fraction", 1.0, "less than 1"),
+    ("transform", "on_leak", "skip", "'fail' or 'allow'"),
+    ("transform", "validation_fraction", 0, "greater than 0"),
+    ("transform", "validation_fraction", 1.0, "less than 1"),
+    ("transform", "test_fraction", "0.2", "valid number"),
+    ("transform", "seed", -1, "greater than or equal to 0"),
+    ("train", "epochs", 0, "greater than or equal to 1"),
+    ("train", "epochs", 2.5, "valid integer"),
+    ("train", "epochs", True, "valid integer"),
+    ("train", "batch_size", 65537, "less than or equal to 65536"),
+    ("train", "learning_rate", 0, "greater than 0"),
+    ("train", "learning_rate", float("nan"), "finite number"),
+    ("train", "learning_rate", "fast", "valid number"),
+    ("train", "normalize", True, "'none', 'half' or 'fitted'"),
+    ("train", "threads", 0, "greater than or equal to 1"),
+    ("evaluate", "pictures", 101, "less than or equal to 100"),
+    ("export", "provider", "gpu", "auto or a name of ONNX Runtime's"),
+    ("export", "tolerance", 0, "greater than 0"),
+    ("export", "batch_sizes", [], "at least one value"),
+    ("export", "batch_sizes", [1, 1], "none of them twice"),
+    ("export", "batch_sizes", [0], "greater than or equal to 1"),
+    ("export", "batch_sizes", 64, "valid tuple"),
+    ("flow", "download_retries", -1, "greater than or equal to 0"),
+    ("flow", "retry_delay_s", 0, "greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("section", "key", "value", "right"), BAD)
+def test_a_bad_value_is_refused_with_its_name_itself_and_what_is_right(
+    workspace: Path, section: str, key: str, value: object, right: str
+) -> None:
+    with pytest.raises(ParamsError) as refused:
+        write_params(**{section: {key: value}})
+    message = str(refused.value)
+    assert f"params.yaml is refused:\n  {section}.{key}" in message
+    assert repr(value[0] if isinstance(value, list) and value == [0] else value) in message
+    assert right in message
+
+
+def test_all_errors_are_reported_at_once(workspace: Path) -> None:
+    with pytest.raises(ParamsError) as refused:
+        write_params(train={"epoch": 3, "epochs": "many"}, export={"tolerance": -1})
+    message = str(refused.value)
+    assert "train.epoch: unknown key; known here: epochs, batch_size" in message
+    assert "train.epochs = 'many'" in message
+    assert "export.tolerance = -1" in message
+
+
+def test_a_missing_key_and_a_missing_section_are_named(workspace: Path) -> None:
+    shipped = shipped_params()
+    PARAMS.write_text(shipped[shipped.index("transform:") :].replace("  epochs: 5\n", ""))
+    with pytest.raises(ParamsError, match=r"(?s)  download: missing\n.*  train\.epochs: missing"):
+        whole.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("train: [", "not valid YAML"),
+        ("train: {epochs: 1}\ntrain: {epochs: 2}\n", "not valid YAML"),
+        ("", "the whole file = None"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(workspace: Path, text: str, reason: str) -> None:
+    PARAMS.write_text(text)
+    with pytest.raises(ParamsError, match=reason):
+        whole.load()

@@ -1,0 +1,51 @@
+"""python -m tasks STAGE: what it refuses before the stage."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.params import ROOT, write_params
+
+STAGES = ("download", "transform", "train", "evaluate", "export")
+
+
+def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", *words)
+    return subprocess.run(command, cwd=cwd, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [(), ("evaluat",), ("train", "evaluate")])
+def test_who_names_no_stage_is_told_the_stages(words: tuple[str, ...], workspace: Path) -> None:
+    answer = python("tasks", *words, cwd=workspace)
+    assert answer.returncode == 1
+    assert answer.stderr == f"usage: python -m tasks STAGE, which is one of {', '.join(STAGES)}\n"
+
+
+def test_a_stages_module_says_where_the_door_is(workspace: Path) -> None:
+    answer = python("tasks.download", cwd=workspace)
+    assert answer.returncode == 1
+    assert answer.stderr == "the stages have one door: python -m tasks download\n"
+    for stage in STAGES:
+        assert f"the stages have one door: python -m tasks {stage}" in (ROOT / f"tasks/{stage}.py").read_text()
+
+
+def test_params_are_refused_as_a_whole_before_the_stage(workspace: Path) -> None:
+    path = workspace / "params.yaml"
+    path.write_text(
+        path.read_text().replace("download_retries: 2", "download_retries: -2").replace("seed: 0", "sed: 0")
+    )
+    answer = python("tasks", "download", cwd=workspace)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("download: params.yaml is refused:\n")
+    assert "flow.download_retries = -2" in answer.stderr
+    assert "train.sed: unknown key" in answer.stderr
+    assert not (workspace / "data").exists()
+
+
+def test_a_stage_runs(workspace: Path) -> None:
+    write_params(download={"dataset": "digits"})
+    answer = python("tasks", "download", cwd=workspace)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert (workspace / "data/raw/digits/digits.csv").is_file()

@@ -1,0 +1,49 @@
+"""evaluate: its reports, the same from the same model whatever the batch size."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks import evaluate
+from tasks.prepared import Card, Split
+from tests.support.params import write_params
+
+
+def test_the_stage_writes_its_reports(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert metrics["schema_version"] == 1
+    assert list(metrics["per_class"]) == Card.read().class_names
+    with (evaluated / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["actual"] for row in rows] == [Card.read().class_names[k] for k in Split.read("test").labels]
+    assert sum(row["actual"] == row["predicted"] for row in rows) / len(rows) == metrics["accuracy"]
+    for row in rows:
+        right = row["actual"] == row["predicted"]
+        assert not right or float(row["loss"]) == pytest.approx(-np.log(float(row["confidence"])), abs=1e-4)
+    for name in ("samples.png", "predictions.png", "suspects.png"):
+        with Image.open(evaluated / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_the_same_model_gives_the_same_bytes(evaluated: Path) -> None:
+    names = [path.name for path in evaluated.iterdir() if path.name not in ("data.json", "learning_curve.csv")]
+    assert len(names) == 6
+    first = [(evaluated / name).read_bytes() for name in names]
+    evaluate.main()
+    assert [(evaluated / name).read_bytes() for name in names] == first
+
+
+def test_the_batch_size_does_not_change_what_is_measured(evaluated: Path) -> None:
+    first = json.loads((evaluated / "metrics.json").read_text())
+    write_params(evaluate={"batch_size": 1})
+    evaluate.main()
+    second = json.loads((evaluated / "metrics.json").read_text())
+    for name in ("loss", "calibration_error"):
+        assert second.pop(name) == pytest.approx(first.pop(name), rel=1e-5)
+    for row, other in zip(second.pop("calibration"), first.pop("calibration"), strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+    assert second == first

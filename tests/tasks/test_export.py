@@ -1,0 +1,129 @@
+"""export: a model that passes the parity gate is published; after a failure there is none, but after a refusal."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from serving.session import open_session
+from tasks import export
+from tasks.harness import lock, stage
+from tasks.harness.records import read_json
+from tests.support.params import write_params
+
+ONNX, PARITY = Path("models/model.onnx"), Path("reports/parity.json")
+
+
+@pytest.fixture
+def made(exported: Path, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
+    """The graph that export made of the model in the workspace, and will not make anew: that takes a second."""
+    proto = onnx.load(exported / "model.onnx")
+    monkeypatch.setattr(export, "to_onnx", lambda *_: proto)
+    return proto
+
+
+def refusal() -> str:
+    with pytest.raises(SystemExit) as stopped:
+        export.main()
+    return str(stopped.value.code)
+
+
+def test_a_model_that_passed_is_published(exported: Path) -> None:
+    found = read_json(PARITY)
+    assert found["passed"]
+    assert (found["provider_requested"], found["provider"], found["samples"]) == (
+        "auto",
+        open_session(ONNX).get_providers()[0],
+        8,
+    )
+    assert found["nodes"] > 0
+    assert [entry["size"] for entry in found["batch_sizes"]] == [1, 3]
+    assert found["accuracy_pth"] == found["accuracy_onnx"] == read_json(Path("reports/metrics.json"))["accuracy"]
+
+
+def test_one_file_is_all_there_is(
+    exported: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = tmp_path_factory.mktemp("alone") / "model.onnx"
+    alone.write_bytes(ONNX.read_bytes())
+    monkeypatch.chdir(alone.parent)
+    session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+    assert session.run(None, {"images": np.zeros((1, 28, 28, 1), np.uint8)})
+
+
+def test_the_same_model_gives_the_same_bytes(exported: Path) -> None:
+    first = [path.read_bytes() for path in (ONNX, PARITY)]
+    export.main()
+    assert [path.read_bytes() for path in (ONNX, PARITY)] == first
+
+
+def test_a_model_with_a_nudged_weight_is_withheld(made: onnx.ModelProto) -> None:
+    weight = next(tensor for tensor in made.graph.initializer if tensor.name.endswith("4.bias"))
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0] += 1e-3
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    message = refusal()
+    assert re.match(r"export: parity failed: the logits of test image \d at batch size \d differ by 0.001", message)
+    assert "export.tolerance is 0.0001" in message
+    assert "dvc checkout models/model.onnx" in message
+    assert sorted(path.name for path in Path("models").iterdir()) == ["model.json", "model.pth"]
+    found = read_json(PARITY)
+    assert not found["passed"]
+    assert found["max_abs_error"] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_an_accelerator_that_is_missing_is_an_error_of_its_own(made: onnx.ModelProto) -> None:
+    write_params(export={"provider": "CUDAExecutionProvider"})
+    assert "export.provider = CUDAExecutionProvider: CUDAExecutionProvider is not in this ONNX Runtime" in refusal()
+    assert not ONNX.exists()
+    found = read_json(PARITY)
+    assert (found["passed"], found["provider"], found["provider_requested"]) == (False, None, "CUDAExecutionProvider")
+
+
+def test_an_accelerator_that_does_not_run_the_nodes_is_an_error_of_its_own(
+    made: onnx.ModelProto, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The CPU build of ONNX Runtime has this provider, but it takes none of our nodes.
+    write_params(export={"provider": "AzureExecutionProvider"})
+    assert "export.provider = AzureExecutionProvider: AzureExecutionProvider cannot run the model" in refusal()
+    assert not ONNX.exists()
+
+
+def test_a_missing_model_leaves_no_older_one(exported: Path) -> None:
+    Path("models/model.pth").unlink()
+    assert "models/model.pth is missing: run the stages before this one too" in refusal()
+    assert not ONNX.exists()
+    assert not PARITY.exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new"),
+    [
+        ("export", "tolerance: 0.0001", "tolerance: -1"),
+        ("evaluate", "batch_size: 5", "batch_size: 0"),
+        ("train", "threads: 1", "threads: 0"),
+    ],
+)
+def test_refused_params_are_said_so_and_leave_the_model_that_is_there(
+    exported: Path, section: str, old: str, new: str
+) -> None:
+    before = [path.read_bytes() for path in (ONNX, PARITY)]
+    params = Path("params.yaml").read_text()
+    assert old in params
+    Path("params.yaml").write_text(params.replace(old, new))
+    key, value = new.split(": ")
+    assert refusal().startswith(f"export: params.yaml is refused:\n  {section}.{key} = {value}: ")
+    assert [path.read_bytes() for path in (ONNX, PARITY)] == before
+
+
+def test_while_another_export_runs_a_second_one_leaves_its_model_alone(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "ENDS_WITHIN_S", 0)
+    before = [path.read_bytes() for path in (ONNX, PARITY)]
+    with lock.hold(stage.LOCKS / "export.lock", 0):
+        assert refusal().startswith("export: it runs already, as process ")
+    assert [path.read_bytes() for path in (ONNX, PARITY)] == before

@@ -1,0 +1,75 @@
+"""train: model.pth and model.json, the same bytes from the same seed, and what pixels are normalised to."""
+
+import json
+from pathlib import Path
+
+import torch
+from torchvision.transforms import Normalize, ToTensor
+
+from tasks import train
+from tasks.harness import section
+from tasks.model import classifier
+from tasks.params.train import Train
+from tasks.prepared import Card, Split
+from tests.support import quickstart
+from tests.support.params import write_params
+
+DEVICE = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def test_the_state_dict_loads_into_the_quickstarts_class(trained: Path) -> None:
+    model = quickstart.NeuralNetwork()
+    model.load_state_dict(torch.load("models/model.pth", weights_only=True))
+    test = Split.read("test")
+    x = torch.stack([ToTensor()(image) for image in test.images])
+    ours, _ = classifier.load()
+    with torch.no_grad():
+        assert torch.equal(model(x), ours(torch.from_numpy(test.images)))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(trained: Path) -> None:
+    first = [(trained / name).read_bytes() for name in ("model.pth", "model.json")]
+    curve = Path("reports/learning_curve.csv").read_bytes()
+    train.main()
+    assert [(trained / name).read_bytes() for name in ("model.pth", "model.json")] == first
+    assert Path("reports/learning_curve.csv").read_bytes() == curve
+    write_params(train={"seed": 1})
+    train.main()
+    assert (trained / "model.pth").read_bytes() != first[0]
+
+
+def test_model_json_says_what_rebuilds_the_network_and_what_it_was_trained_on(trained: Path) -> None:
+    description = json.loads((trained / "model.json").read_text())
+    card = Card.read()
+    assert description["schema_version"] == 1
+    assert (description["network"], description["image_shape"]) == ("NeuralNetwork", [28, 28, 1])
+    assert description["class_names"] == card.class_names
+    assert (description["mean"], description["std"]) == ([0.0], [1.0])
+    assert description["dataset"]["sources"] == card.sources
+    assert description["training"] == section.load(Train).model_dump()
+    assert (description["device"], description["threads"]) == (str(DEVICE), 1)
+    assert description["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert description["versions"]["torch"] == torch.__version__
+
+
+def test_normalize_uses_the_training_images_statistics(prepared: Path) -> None:
+    write_params(train={"normalize": "fitted"})
+    train.main()
+    card = Card.read()
+    model, description = classifier.load()
+    assert (description.mean, description.std) == (card.mean, card.std)
+    images = torch.from_numpy(Split.read("train").images)
+    x = (images.permute(0, 3, 1, 2) / 255 - card.mean[0]) / card.std[0]
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), model.network(x))
+    assert abs(x.mean()) < 1e-6
+
+
+def test_half_is_the_tutorials_normalize(prepared: Path) -> None:
+    write_params(train={"normalize": "half"})
+    train.main()
+    model, _ = classifier.load()
+    images = torch.from_numpy(Split.read("train").images)
+    x = torch.stack([Normalize(0.5, 0.5)(ToTensor()(image.numpy())) for image in images])
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), model.network(x))

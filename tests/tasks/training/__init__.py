@@ -1,0 +1,1 @@
+"""The training loop, its checkpoint and its curve."""

@@ -1,0 +1,182 @@
+"""A training that was stopped goes on to the bytes of one that was not."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tasks import train
+from tasks.harness.errors import StageError
+from tasks.model.classifier import Classifier
+from tasks.model.determinism import set_up
+from tasks.prepared import Split
+from tasks.training import checkpoint, loop
+from tasks.training.checkpoint import FOLDER, Checkpoint
+from tasks.training.curve import CURVE, LearningCurve
+from tests.support.params import write_params
+
+CPU = torch.device("cpu")
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsAfter(Checkpoint):
+    """Saves after every step, and stops the training after `steps` of them."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__("key", CPU)
+        self.steps = steps
+
+    def save_if_due(self, state: Callable[[], dict[str, object]]) -> None:
+        self._due = 0
+        super().save_if_due(state)
+        self.steps -= 1
+        if not self.steps:
+            raise Stopped
+
+
+def begin() -> tuple[loop.Training, int]:
+    """Begin a training whose every step draws random numbers, and whose optimiser has a state of its own."""
+    p = write_params(train={"epochs": 3, "batch_size": 2, "learning_rate": 0.05}).train
+    set_up(p.threads, p.seed)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 10))
+    training = loop.Training(Classifier(network, [0.0], [1.0]), Split.read("train"), p, CPU)
+    training.optimizer = torch.optim.SGD(training.classifier.parameters(), lr=p.learning_rate, momentum=0.9)
+    return training, p.epochs
+
+
+def finish(saved: Checkpoint) -> tuple[dict[str, Tensor], bytes]:
+    training, epochs = begin()
+    curve = LearningCurve()
+    loop.fit(training, Split.read("validation"), epochs, curve, saved)
+    return training.classifier.state_dict(), CURVE.read_bytes()
+
+
+@pytest.mark.parametrize("steps", range(1, 9))  # three batches an epoch
+def test_it_goes_on_at_any_step_with_the_same_bytes(
+    prepared: Path, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected, curve = finish(StopsAfter(-1))
+    Checkpoint("key", CPU).remove()
+    with pytest.raises(Stopped):
+        finish(StopsAfter(steps))
+    torch.manual_seed(steps)  # another process has another state
+    capsys.readouterr()
+    found, its_curve = finish(Checkpoint("key", CPU))
+    epoch, batch = (steps - 1) // 3 + 1, (steps - 1) % 3 + 1
+    assert f"Going on after batch {batch} of epoch {epoch}, where a run was stopped" in capsys.readouterr().out
+    assert its_curve == curve
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_another_key_threads_or_version_begins_anew(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stopped):
+        finish(StopsAfter(2))
+    assert Checkpoint("key", CPU).load()
+    assert Checkpoint("other", CPU).load() is None
+    torch.set_num_threads(2)
+    assert Checkpoint("key", CPU).load() is None
+    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "__version__", "0.0")
+    assert Checkpoint("key", CPU).load() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_one_that_cannot_be_read_is_said_and_left(
+    prepared: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = Checkpoint("key", CPU)
+    saved.path.parent.mkdir(parents=True)
+    saved.path.write_bytes(content)
+    assert saved.load() is None
+    assert f"{saved.path} cannot be read, so training begins anew" in capsys.readouterr().out
+
+
+def test_one_that_cannot_be_saved_ends_no_training(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FOLDER.parent.mkdir(exist_ok=True)
+    FOLDER.write_text("in the way")
+    weights, _ = finish(StopsAfter(-1))
+    assert weights
+    assert "not saved (File exists); training goes on" in capsys.readouterr().out
+    FOLDER.unlink()
+
+
+def test_saving_takes_a_bounded_share_of_the_time(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, saves = 0.0, []
+    monkeypatch.setattr("tasks.training.checkpoint.time.monotonic", lambda: now)
+
+    def state() -> dict[str, object]:
+        nonlocal now
+        saves.append(now)
+        now += 3.0  # s, as a large network takes
+        return {}
+
+    saved = Checkpoint("key", CPU)
+    while now < 10_000:
+        saved.save_if_due(state)
+        now += 0.5
+    assert len(saves) * 3.0 / now == pytest.approx(checkpoint.MAX_SHARE, rel=0.05)
+
+
+def test_a_training_that_has_ended_removes_its_own_and_no_other(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHECKPOINT_EVERY_S", "0")
+    saved: list[Path] = []
+    save = Checkpoint.save_if_due
+
+    def noted(self: Checkpoint, state: Callable[[], dict[str, object]]) -> None:
+        save(self, state)
+        saved.extend(FOLDER.glob("*.pth"))
+
+    monkeypatch.setattr(Checkpoint, "save_if_due", noted)
+    other = Checkpoint("another training", CPU)
+    FOLDER.mkdir(parents=True)
+    other.path.write_bytes(b"")
+    train.main()
+    assert set(saved) - {other.path}, "it had one meanwhile"
+    assert list(FOLDER.iterdir()) == [other.path]
+
+
+def test_a_copy_of_the_project_goes_on_where_the_first_was_stopped(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class StopsThen(Checkpoint):
+        def save_if_due(self, state: Callable[[], dict[str, object]]) -> None:
+            self._due = 0
+            super().save_if_due(state)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "Checkpoint", StopsThen)
+        with pytest.raises(KeyboardInterrupt):
+            train.main()
+    copy = tmp_path / "copy"
+    for name in ("params.yaml", "data", ".cache"):
+        # Without the times: the copy is of another day.
+        if Path(name).is_dir():
+            shutil.copytree(name, copy / name, copy_function=shutil.copyfile)
+        else:
+            copy.mkdir(exist_ok=True)
+            shutil.copyfile(name, copy / name)
+    monkeypatch.chdir(copy)
+    train.main()
+    assert "Going on after batch 1 of epoch 1, where a run was stopped" in capsys.readouterr().out
+
+
+def test_the_environment_says_how_often(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Checkpoint("key", CPU).every_s == 2
+    monkeypatch.setenv("CHECKPOINT_EVERY_S", "0.5")
+    assert Checkpoint("key", CPU).every_s == 0.5
+
+
+@pytest.mark.parametrize("text", ["often", "-1", "inf", "nan", ""])
+def test_an_interval_that_is_none_is_refused(text: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECKPOINT_EVERY_S", text)
+    with pytest.raises(StageError, match=f"CHECKPOINT_EVERY_S={text}: it should be a number of seconds"):
+        Checkpoint("key", CPU)

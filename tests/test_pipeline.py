@@ -1,0 +1,208 @@
+"""dvc.yaml against the code: what each stage imports, and which parameters it reads."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from tasks import __main__ as door
+from tasks import stages
+from tasks.data import fetch
+from tasks.harness import section
+from tasks.harness.section import Section
+from tasks.params.flow import TimeLimits
+from tasks.params.whole import Params
+from tests.support.params import ROOT, write_params
+
+STAGES = ["download", "transform", "train", "evaluate", "export"]
+PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+# By name, because it can refuse to run a stage, but never change a byte of what the stage makes.
+EXEMPT = ROOT / "tasks/params/whole.py"
+
+
+@cache
+def imports(path: Path) -> frozenset[Path]:
+    """List the project's modules that `path` imports, at any depth and inside functions too, itself included."""
+    found: set[Path] = set()
+    open_ = {path}
+    while open_:
+        found.add(module := open_.pop())
+        open_ |= direct_imports(module) - found
+    return frozenset(found)
+
+
+@cache
+def direct_imports(path: Path) -> set[Path]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return {file for name in names for file in modules(name)} - {EXEMPT}
+
+
+def modules(name: str) -> Iterator[Path]:
+    """Yield the file of the module `name`, where it is one of the project's."""
+    file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
+    if file.is_file():
+        yield file
+
+
+def code(stage: str) -> set[Path]:
+    """List the modules that a stage consists of: the door's and its own, with all that they import."""
+    return {*imports(ROOT / "tasks/__main__.py"), *imports(ROOT / "tasks" / f"{stage}.py")}
+
+
+def dependencies(stage: str) -> list[str]:
+    """List the files and folders of code that dvc.yaml says a stage depends on."""
+    return [dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith(("tasks/", "serving/"))]
+
+
+def test_stages_modules_params_and_tasks_have_the_same_names() -> None:
+    assert list(PIPELINE["stages"]) == list(door.STAGES) == STAGES
+    assert [name for name in Params.model_fields if name != "flow"] == STAGES
+    assert list(TimeLimits.model_fields) == STAGES
+    for name in STAGES:
+        assert PIPELINE["stages"][name]["cmd"] == f"exec python -m tasks {name}"
+        assert import_module(f"tasks.{name}").main
+        assert getattr(stages, name).name == name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_module_that_a_stage_imports_is_a_dependency(stage: str) -> None:
+    listed = [ROOT / dep for dep in dependencies(stage)]
+    missing = {path for path in code(stage) if not any(path.is_relative_to(dep) for dep in listed)}
+    assert {str(path.relative_to(ROOT)) for path in missing} == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dependency_holds_something_that_the_stage_imports(stage: str) -> None:
+    imported = code(stage)
+    idle = [dep for dep in dependencies(stage) if not any(path.is_relative_to(ROOT / dep) for path in imported)]
+    assert idle == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_page_of_the_server_makes_no_stage_stale(stage: str) -> None:
+    assert {"serving", "tasks", "flows"}.isdisjoint(PIPELINE["stages"][stage]["deps"])
+
+
+def test_a_bound_of_the_flow_makes_no_stage_stale() -> None:
+    for stage in STAGES:
+        assert not any((ROOT / "tasks/params/flow.py").is_relative_to(ROOT / dep) for dep in dependencies(stage))
+
+
+def test_every_other_dep_is_an_output_of_an_earlier_stage() -> None:
+    written: set[str] = set()
+    for name, stage in PIPELINE["stages"].items():
+        assert set(stage["deps"]) - set(dependencies(name)) <= written | {"${download.path}"}
+        for kind in ("outs", "metrics", "plots"):
+            written.update(next(iter(out)) if isinstance(out, dict) else out for out in stage.get(kind, []))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_imports_an_orchestrator(stage: str) -> None:
+    for path in code(stage):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] in ("prefect", "dvc")], path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_watches_what_dvc_takes_for_its_inputs(
+    stage: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: dict[str, Any] = {}
+
+    def instead(name: str, **given: Any) -> None:
+        watched.update(given, name=name)
+        raise InterruptedError  # that is all
+
+    monkeypatch.setattr(import_module(f"tasks.{stage}"), "stage", instead)
+    with pytest.raises(InterruptedError):
+        import_module(f"tasks.{stage}").main()
+    assert watched["name"] == stage
+    others = set(PIPELINE["stages"][stage]["deps"]) - set(dependencies(stage))
+    assert set(watched.get("reads", ())) == {dep.replace("${download.path}", "data/inbox") for dep in others}
+    assert set(watched["params"]) == set(PIPELINE["stages"][stage]["params"])
+
+
+class Recorder:
+    """Stands for a part of the parameters and notes which values are read."""
+
+    def __init__(self, part: Any, name: str, read: set[str]) -> None:
+        self._part, self._name, self._read = part, name, read
+
+    def __getattr__(self, key: str) -> Any:
+        value = getattr(self._part, key)
+        name = f"{self._name}.{key}".lstrip(".")
+        if isinstance(value, Section):
+            return Recorder(value, name, self._read)
+        if key == "model_dump":
+            self._read.update(f"{self._name}.{field}" for field in type(self._part).model_fields)
+        else:
+            self._read.add(name)
+        return value
+
+
+LOAD = section.load
+
+
+def recorded(kind: type[Section], read: set[str]) -> Recorder:
+    return Recorder(LOAD(kind), kind.__name__.lower(), read)
+
+
+@pytest.fixture(scope="module")
+def read_by_stage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Run the five stages on images with a CSV file and note what each reads of params.yaml; and those that fetch."""
+    found: dict[str, set[str]] = {stage: set() for stage in STAGES}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("stages"))
+        write_inbox()
+        for dataset, stages in (("digits", STAGES[:2]), ("csv", STAGES)):
+            write_params(
+                download={"dataset": dataset},
+                transform={"on_bad_image": "skip", "max_bad_fraction": 0.5},
+                train={"normalize": "fitted"},
+            )
+            for stage in stages:
+                with pytest.MonkeyPatch.context() as instead:
+                    instead.setattr(section, "load", lambda kind, stage=stage: recorded(kind, found[stage]))
+                    import_module(f"tasks.{stage}").main()
+    return found
+
+
+def write_inbox() -> None:
+    """Write 60 images of two classes and their CSV file to data/inbox, and one that cannot be read."""
+    Path("data/inbox").mkdir(parents=True)
+    rows = ["image,label"]
+    for number in range(60):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(f"data/inbox/{number}.png")
+        rows.append(f"{number}.png,{number % 2}")
+    Path("data/inbox/broken.png").write_text("no image")
+    Path("data/inbox/labels.csv").write_text("\n".join([*rows, "broken.png,1"]))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_all_that_the_stage_reads(read_by_stage: dict[str, set[str]], stage: str) -> None:
+    listed = PIPELINE["stages"][stage]["params"]
+    own = {f"{stage}.{key}" for key in Params.model_fields[stage].annotation.model_fields}  # type: ignore[union-attr]
+    assert stage in listed
+    read = {".".join(name.split(".")[:2]) for name in read_by_stage[stage]}
+    assert read - own == set(listed) - {stage}
+    assert own <= read, "a parameter that its stage does not read"
+
+
+def test_the_download_cache_is_outside_dvc() -> None:
+    ignored = (ROOT / ".dvcignore").read_text().split()
+    assert f"/{fetch.CACHE.parts[0]}/" in ignored
