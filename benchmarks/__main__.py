@@ -1,6 +1,7 @@
 """Run all benchmarks on real Fashion-MNIST, one process after another, and keep the table in benchmarks/README.md.
 
-Each measurement is taken in turn with what it is compared with, on a copy of the project in a temporary folder.
+Each measurement is taken in turn with what it is compared with, on a clone of the project, of what is committed, in a
+temporary folder.
 
 Reads:  DATA_MIRROR (a folder with the archives)
 Writes: benchmarks/README.md, between the markers
@@ -27,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.image_files import make
-from flows import overrides, server
-from flows.run import changes
-from tests.conftest import ROOT, copy_project
-from tests.test_dvc import STAGES, imports
+from flows import overrides, recipes
+from flows.runtime import server
+from tasks.__main__ import STAGES
+from tasks.harness.code import PACKAGES, ROOT
 
 SHORT, LONG = 7, 3  # pairs
 MANY, FEW = 50_000, 5_000  # image files
@@ -75,10 +76,9 @@ def main() -> None:
     missed = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PREFECT_HOME"] = str(Path(folder) / "prefect")
-        for name in ("prefect", "project"):
-            (Path(folder) / name).mkdir()
-        project = copy_project(Path(folder) / "project")
-        run(project, PYTHON, "-m", "flows.training")  # it fills data/, models/ and Prefect's database
+        (Path(folder) / "prefect").mkdir()
+        project = clone(Path(folder) / "project")
+        run(project, PYTHON, "-m", "flows", "training")  # it fills data/, models/ and Prefect's database
         for row in rows:
             pairs = row.measure(project)
             values = row.values(pairs)
@@ -123,6 +123,11 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {cpu}, with Python {platform.python_version()}, {versions}"
 
 
+def clone(folder: Path) -> Path:
+    output(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    return folder
+
+
 def run(project: Path, *words: str) -> float:
     """Run a command in the project and return the seconds that it took."""
     started = time.perf_counter()
@@ -151,7 +156,7 @@ def from_archives(project: Path) -> Pairs:
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
         for index in range(LONG):
-            fresh = copy_project(Path(folder) / str(index))
+            fresh = clone(Path(folder) / str(index))
             (fresh / "dvc.lock").unlink()
             ours = run(fresh, PYTHON, "-m", "dvc", "repro")
             pairs.append((ours, run(fresh, PYTHON, "-m", "benchmarks.quickstart", str(project / "data/raw"), folder)))
@@ -163,12 +168,12 @@ def nothing_to_do(project: Path) -> Pairs:
 
 
 def flow(project: Path) -> Pairs:
-    empty, ours = (PYTHON, "benchmarks/empty_flow.py"), (PYTHON, "-m", "flows.training")
+    empty, ours = (PYTHON, "benchmarks/empty_flow.py"), (PYTHON, "-m", "flows", "training")
     return [(run(project, *ours), run(project, *empty)) for _ in range(SHORT)]
 
 
 def flow_with_server(project: Path) -> Pairs:
-    with chdir(project), server.at_hand() as url:
+    with chdir(project), server.for_schedule() as url:
         os.environ["PREFECT_API_URL"] = url
         pairs = flow(project)
         del os.environ["PREFECT_API_URL"]
@@ -195,7 +200,7 @@ def transform_memory(project: Path) -> Pairs:
             for file, content in zip(raw, contents, strict=True):
                 file.unlink()  # it may be DVC's own, by a hard link
                 file.write_bytes(content)
-            peaks.append(_peak_mb(project, "tasks.transform"))
+            peaks.append(_peak_mb(project, "transform"))
         pairs.append((peaks[0], peaks[1]))
     return pairs
 
@@ -204,7 +209,7 @@ def image_files(project: Path) -> Pairs:
     pairs = []
     _photographs(project, MANY)
     for _ in range(LONG):
-        seconds = run(project, PYTHON, "-m", "tasks.transform")
+        seconds = run(project, PYTHON, "-m", "tasks", "transform")
         pairs.append((MANY / seconds, float(output(project, PYTHON, "-m", "benchmarks.image_files"))))
     return pairs
 
@@ -215,7 +220,7 @@ def image_files_memory(project: Path) -> Pairs:
         peaks = []
         for count in (MANY, FEW):
             _photographs(project, count)
-            peaks.append(_peak_mb(project, "tasks.transform"))
+            peaks.append(_peak_mb(project, "transform"))
         pairs.append((peaks[0], peaks[1]))
     return pairs
 
@@ -230,7 +235,7 @@ def memory_map_memory(project: Path) -> Pairs:
 
 def _from_map(project: Path, count: int, epochs: int) -> dict[str, Any]:
     _photographs(project, count)
-    output(project, PYTHON, "-m", "tasks.transform")
+    output(project, PYTHON, "-m", "tasks", "transform")
     lines = output(project, PYTHON, "-m", "benchmarks.memory_map", str(epochs)).splitlines()
     printed: dict[str, Any] = json.loads(lines[-1])
     return printed
@@ -242,9 +247,9 @@ def _photographs(project: Path, count: int) -> None:
     if not inbox.exists():
         make(inbox, count)
     path = project / "params.yaml"
-    chosen = [*changes("folder"), f"download.path=data/{inbox.name}"]
+    chosen = [*recipes.changes("folder"), f"download.path=data/{inbox.name}"]
     path.write_text(overrides.apply(path.read_text(), chosen)[0])
-    output(project, PYTHON, "-m", "tasks.download")
+    output(project, PYTHON, "-m", "tasks", "download")
 
 
 def _repeated(idx: bytes, times: int) -> bytes:
@@ -257,30 +262,29 @@ def _repeated(idx: bytes, times: int) -> bytes:
     return idx[:4] + count.to_bytes(4, "big") + idx[8:header] + body
 
 
-def _peak_mb(project: Path, module: str) -> float:
+def _peak_mb(project: Path, stage: str) -> float:
     # By a small process in between: a child's peak is at least what its parent had when it was started.
     code = "import resource as r, subprocess as s, sys; s.run(sys.argv[1:], check=True, stdout=s.DEVNULL)"
-    printed = output(
-        *(project, PYTHON, "-c", f"{code}; print(r.getrusage(r.RUSAGE_CHILDREN).ru_maxrss)"),
-        *(PYTHON, "-m", module),
-    )
+    code += "; print(r.getrusage(r.RUSAGE_CHILDREN).ru_maxrss)"
+    printed = output(project, PYTHON, "-c", code, PYTHON, "-m", "tasks", stage)
     return int(printed) / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def first_line(stage: str) -> Callable[[Path], Pairs]:
     def measure(project: Path) -> Pairs:
-        ours, imported = ("-m", f"tasks.{stage}"), ("-c", f"{third_party(stage)}\nprint()")
+        ours, imported = ("-m", "tasks", stage), ("-c", f"{third_party(project, stage)}\nprint()")
         return [(_first_line(project, *ours), _first_line(project, *imported)) for _ in range(SHORT)]
 
     return measure
 
 
-def third_party(stage: str) -> str:
-    """Write the import statements of the stage's modules, those of the project itself left out."""
+def third_party(project: Path, stage: str) -> str:
+    """Write the import statements of all modules that a stage loads, those of the project's own left out."""
+    code = f"import tasks.{stage}, tasks.params.whole\nfrom tasks.harness import code\nprint(*code.loaded(), sep='\\n')"
     statements = set()
-    for module in imports(ROOT / "tasks" / f"{stage}.py"):
-        for node in ast.parse(module.read_text()).body:
-            ours = isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("tasks", "serving")
+    for module in output(project, PYTHON, "-c", code).splitlines():
+        for node in ast.parse(Path(module).read_text(encoding="utf-8")).body:
+            ours = isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in PACKAGES
             if isinstance(node, ast.Import | ast.ImportFrom) and not ours:
                 statements.add(ast.unparse(node))
     return "\n".join(sorted(statements))
@@ -308,7 +312,7 @@ ROWS = [
         for size in (1, 64, 1024)
     ),
     *(
-        Row(f"first line of `tasks.{stage}`, against its imports", "s", first_line(stage), 1.2, 1.05)
+        Row(f"first line of the stage {stage}, against its imports", "s", first_line(stage), 1.2, 1.05)
         for stage in STAGES
     ),
     Row("peak memory of transform, 10 times the images against 1", "MB", transform_memory, 1.2, 1.05),

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks import params
-from tasks.stock import Stock
+from tasks.data.stock import Stock
+from tasks.harness import section
+from tasks.params.transform import Transform
 
 SIDE = 256  # pixels
 AT_A_TIME = 256  # files
@@ -23,7 +24,7 @@ AT_A_TIME = 256  # files
 
 def main() -> None:
     stock = Stock.read()
-    height, width = params.load().transform.image_size
+    height, width = section.load(Transform).image_size
 
     def decode(path: Path) -> None:
         with Image.open(path) as image:

@@ -13,18 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks import params
-from tasks.classifier import build
-from tasks.determinism import set_up
+from tasks.harness import section
+from tasks.model.classifier import build
+from tasks.model.determinism import set_up
+from tasks.params.train import Train
 from tasks.prepared import Card, Split
-from tasks.train import NETWORK, Training, train_epoch
+from tasks.train import NETWORK
+from tasks.training.loop import Training, train_epoch
 
 EVERY = 5  # batches
 
 
 def main() -> None:
-    p = params.load().train
-    device = set_up(p.threads, p.seed)
+    params = section.load(Train)
+    device = set_up(params.threads, params.seed)
     card, mapped = Card.read(), Split.read("train")
     peak = 0.0
     batch = 0
@@ -37,7 +39,7 @@ def main() -> None:
 
     def training(split: Split) -> Training:
         classifier = build(NETWORK, card.image_shape, card.class_names, card.mean, card.std).to(device)
-        return Training(classifier, split, p, device)
+        return Training(classifier, split, params, device)
 
     def speed(of: Training) -> float:
         started = time.perf_counter()

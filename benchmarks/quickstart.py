@@ -11,15 +11,27 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from tests.quickstart import NeuralNetwork
-
 TRAINING_IMAGES = 54_000
 EPOCHS = 5
+
+
+class NeuralNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.linear_relu_stack = nn.Sequential(
+            nn.Linear(28 * 28, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear_relu_stack(self.flatten(x))
+        return logits
+
 
 root, folder = sys.argv[1:]
 training_data = Subset(datasets.FashionMNIST(root, train=True, transform=ToTensor()), range(TRAINING_IMAGES))

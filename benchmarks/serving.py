@@ -12,9 +12,12 @@ from collections.abc import Callable
 import torch
 
 from serving.session import CPU, open_session
-from tasks import classifier, params
-from tasks.determinism import set_up
-from tasks.export import ONNX, WithProbabilities
+from tasks.export import ONNX
+from tasks.exported.graph import WithProbabilities
+from tasks.harness import section
+from tasks.model import classifier
+from tasks.model.determinism import set_up
+from tasks.params.train import Train
 from tasks.prepared import Split
 
 SECONDS = 0.5  # that each side of a pair runs for, at least
@@ -22,7 +25,7 @@ SECONDS = 0.5  # that each side of a pair runs for, at least
 
 def main() -> None:
     batch_size, pairs = map(int, sys.argv[1:])
-    set_up(params.load().train.threads)
+    set_up(section.load(Train).threads)
     images = Split.read("test").images[:batch_size]
     tensor = torch.from_numpy(images)
     model = WithProbabilities(classifier.load()[0]).eval()

@@ -14,22 +14,24 @@ from functools import partial
 import torch
 from torch import nn
 
-from tasks import params
-from tasks.checkpoint import Checkpoint
-from tasks.classifier import build
-from tasks.determinism import set_up
-from tasks.inputs import Inputs
-from tasks.networks import NeuralNetwork
+from tasks.harness import section
+from tasks.harness.inputs import Inputs
+from tasks.model.classifier import build
+from tasks.model.determinism import set_up
+from tasks.networks.quickstart import NeuralNetwork
+from tasks.params.train import Train
 from tasks.prepared import Card, Split
-from tasks.train import NETWORK, Training, train_epoch
+from tasks.train import NETWORK
+from tasks.training.checkpoint import Checkpoint
+from tasks.training.loop import Training, train_epoch
 
 
 def main() -> None:
-    p = params.load().train
-    device = set_up(p.threads, p.seed)
+    params = section.load(Train)
+    device = set_up(params.threads, params.seed)
     card, split = Card.read(), Split.read("train")
     classifier = build(NETWORK, card.image_shape, card.class_names, [0.0], [1.0]).to(device)
-    training = Training(classifier, split, p, device)
+    training = Training(classifier, split, params, device)
     checkpoint = Checkpoint(Inputs(["data/prepared"], ["train"]).digest(), device)
     save = partial(checkpoint.save_if_due, lambda: {"training": training.state(), "curve": ""})
 
@@ -37,7 +39,7 @@ def main() -> None:
     images = torch.from_numpy(split.images).permute(0, 3, 1, 2).float().div(255).to(device)
     labels = torch.from_numpy(split.labels).to(device)
     network = NeuralNetwork((height, width, channels), len(card.class_names)).to(device)
-    bare = partial(bare_epoch, network, images, labels, p.batch_size, p.learning_rate)
+    bare = partial(bare_epoch, network, images, labels, params.batch_size, params.learning_rate)
 
     train_epoch(training, save), bare()  # neither's first epoch counts
     pairs = []
@@ -48,7 +50,7 @@ def main() -> None:
             epoch()
             seconds[name] = time.perf_counter() - started
         pairs.append((len(labels) / seconds["ours"], len(labels) / seconds["bare"]))
-    Checkpoint.clear()
+    checkpoint.remove()
     print(json.dumps(pairs))
 
 
