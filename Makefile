@@ -5,23 +5,28 @@ BIN := $(VENV)/bin
 # One installation, shared by all targets: anew only after requirements.txt has changed.
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help run schedule report test bench check predict lock clean
+.PHONY: help run schedule report unit test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(INSTALLED) ## train, evaluate, export and verify; DATASET=name chooses another dataset
-	@$(BIN)/python -m flows.run $(DATASET)
+run: $(INSTALLED) ## train, evaluate, export and verify; RECIPE=name or DATASET=name chooses one of recipes/
+	@$(BIN)/python -m flows run $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(DATASET),--dataset "$(DATASET)")
 
 schedule: $(INSTALLED) ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
-	@$(BIN)/python -m flows.retraining --cron "$(or $(CRON),$(error when? make schedule CRON="0 3 * * *"))"
+	@$(BIN)/python -m flows retraining --cron "$(or $(CRON),$(error when? make schedule CRON="0 3 * * *"))"
 
 report: $(INSTALLED) ## write reports/report.html and reports/report.md: all that there is to see of the last run
-	@$(BIN)/python -m flows.page
+	@$(BIN)/python -m flows report
 
 # Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+
+unit: $(INSTALLED) ## run all tests but the whole runs: within a minute
+	@$(PYTEST) --ignore=tests/runs $(ARGS)
+
 test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
-	@OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 bench: $(INSTALLED) ## measure speed and memory on the data in DATA_MIRROR=folder, into benchmarks/README.md
 	@$(BIN)/python -m benchmarks $(ARGS)
