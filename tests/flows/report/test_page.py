@@ -17,7 +17,7 @@ from PIL import Image
 
 from flows.report import page, summary, verdicts
 from flows.runtime import last_good
-from tasks import evaluate, transform
+from tasks import transform
 from tasks.__main__ import STAGES
 from tasks.dvc import StageRun
 from tasks.gates import parity
@@ -256,8 +256,7 @@ def test_what_differs_from_the_run_before(reports: Path) -> None:
     Path("dvc.lock").write_text(lock % ("a", 2))
     before = json.loads((reports / "metrics.json").read_text())
     write_params(train={"learning_rate": 0.5}, transform={"seed": 3})
-    evaluate.main()
-    write_json(reports / "metrics.json", json.loads((reports / "metrics.json").read_text()) | {"accuracy": 0.987})
+    write_json(reports / "metrics.json", before | {"accuracy": 0.987})
     for kept in (False, True):
         if kept:  # the next complete run keeps the one before it, too
             last_good.keep()

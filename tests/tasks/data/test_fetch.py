@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,6 +73,15 @@ def test_a_tar_file_is_unpacked_where_torchvision_keeps_it(name: str, monkeypatc
     monkeypatch.delenv("DATA_MIRROR")
     shutil.rmtree(fetch.CACHE)
     assert fetch.answers(name), "it is in data/raw"
+
+
+def test_a_tar_file_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
+    packed = tmp_path / "evil.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../evil"))
+    with pytest.raises(tarfile.FilterError):
+        fetch.unpack([packed], tmp_path / "raw/folder")
+    assert not (tmp_path / "evil").exists()
 
 
 def test_a_mirror_folder_is_enough(
