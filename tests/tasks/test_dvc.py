@@ -1,6 +1,7 @@
 """How DVC is asked for a stage, on made stages."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -85,14 +86,16 @@ def test_a_stage_that_takes_too_long_is_stopped_with_its_children(
     log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("input").touch()
-    monkeypatch.setattr(dvc, "PATIENCE_S", 0.5)
-    write_stage("sleep 61.5")
+    monkeypatch.setattr(dvc, "PATIENCE_S", 0.2)
+    seconds = f"61.{os.getpid()}"  # which no other run of this test waits for
+    write_stage(f"sleep {seconds}")
     started = time.monotonic()
-    with pytest.raises(StageTimedOut, match=r"^train: stopped after 2 s, the limit in flow.time_limit_s.train") as late:
-        reproduce("train", 2, LOGGER)
+    reason = r"^train: stopped after 1\.5 s, the limit in flow\.time_limit_s\.train$"
+    with pytest.raises(StageTimedOut, match=reason) as late:
+        reproduce("train", 1.5, LOGGER)
     assert isinstance(late.value, TimeoutError)
     assert time.monotonic() - started < 8
-    assert not [process for process in psutil.process_iter(["cmdline"]) if "61.5" in (process.info["cmdline"] or [])]
+    assert not [process for process in psutil.process_iter(["cmdline"]) if seconds in (process.info["cmdline"] or [])]
 
 
 def test_it_waits_for_another_dvc_command(log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

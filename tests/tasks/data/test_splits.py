@@ -43,7 +43,7 @@ def test_memory_does_not_grow_with_the_dataset(raw: Path, monkeypatch: pytest.Mo
 
     peak(2000)  # loads what the first call loads
     # Labels and masks do grow, by a few bytes an image of 784.
-    assert peak(20_000) < 1.2 * peak(2000)
+    assert peak(10_000) < 1.2 * peak(2000)
 
 
 def test_an_empty_split_is_refused(raw: Path) -> None:
