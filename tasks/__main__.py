@@ -41,12 +41,17 @@ def run(stage: str) -> NoReturn:
 def _check_params(stage: str) -> None:
     # Only now, because this Python may lack what they are made of.
     from tasks.harness.errors import ParamsError
-    from tasks.params import whole
 
+    before = set(sys.modules)
     try:
-        whole.load()
+        import_module("tasks.params.whole").load()
     except ParamsError as error:
         sys.exit(f"{stage}: {error}")
+    # What only the check needed is no code of the stage, which imports its own sections again: an edit of another
+    # section must neither fail the stage nor change the key of its checkpoint.
+    for name in set(sys.modules) - before:
+        if name.startswith("tasks.") and not name.startswith("tasks.harness"):
+            del sys.modules[name]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """dvc.yaml against the code: what each stage imports, and which parameters it reads."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -88,6 +91,20 @@ def test_every_dependency_holds_something_that_the_stage_imports(stage: str) -> 
     imported = code(stage)
     idle = [dep for dep in dependencies(stage) if not any(path.is_relative_to(ROOT / dep) for path in imported)]
     assert idle == []
+
+
+def test_what_a_running_stage_watches_of_its_code_is_what_dvc_watches(workspace: Path) -> None:
+    """As the door starts it: what only the check of the whole params.yaml imports is no code of the stage."""
+    script = (
+        "import tasks.__main__ as d; d._check_params('train'); import tasks.train; from tasks.harness import code; "
+    )
+    words = (sys.executable, "-c", f"{script}print(*code.loaded(), sep='\\n')")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    loaded = {Path(line) for line in answer.stdout.splitlines() if not line.endswith("__init__.py")}
+    assert loaded == {path for path in code("train") if path in loaded}
+    assert ROOT / "tasks/params/train.py" in loaded
+    assert ROOT / "tasks/params/flow.py" not in loaded
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -113,6 +113,7 @@ def _started(record: Path, port: int, settings: Mapping[str, str]) -> Iterator[s
         yield url
     finally:
         end(record)
+        process.terminate()  # where the record has been removed meanwhile
         process.wait()
 
 

@@ -41,7 +41,7 @@ def sources(name: str) -> list[Path | str]:
     dataset = DATASETS[name]
     if dataset.package:
         return [_package_folder(dataset)]
-    public = os.environ.get("PUBLIC_MIRRORS", "on")
+    public = os.environ.get("PUBLIC_MIRRORS") or "on"
     if public not in ("on", "off"):
         raise StageError(f"PUBLIC_MIRRORS is {public!r}: it should be on, or off where only DATA_MIRROR may be asked")
     mirrors = dataset.mirrors if public == "on" else ()

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tasks.evaluation.suspects import Suspect
 from tasks.prepared import Images, Labels, Split, SplitName
+
+if TYPE_CHECKING:  # it would bring torch along, which the report does without
+    from tasks.evaluation.suspects import Suspect
 
 COLUMNS = 5
 # Inches: what an image and its title of two lines take, and the longer side of the image.
@@ -44,7 +47,7 @@ def predictions(split: Split, predicted: Labels, class_names: list[str], count: 
     return figure
 
 
-def suspects(splits: Mapping[SplitName, Split], doubted: Sequence[Suspect]) -> Figure:
+def suspects(splits: Mapping[SplitName, Split], doubted: "Sequence[Suspect]") -> Figure:
     """Draw images under their label, what the model predicts instead, and how sure it is of it."""
     images = [splits[suspect.split].images[suspect.index] for suspect in doubted]
     titles = [f"{suspect.label}?\n{suspect.predicted} {suspect.confidence:.0%}" for suspect in doubted]

@@ -26,5 +26,5 @@ def at_start() -> dict[Path, str]:
 
 def loaded() -> list[Path]:
     """List the project's modules that this process has imported."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return sorted({Path(file) for file in files if file} & at_start().keys())
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return sorted(path for path in at_start() if str(path) in files)

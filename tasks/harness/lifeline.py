@@ -1,6 +1,6 @@
 """What ends a stage that runs as a process of its own: a signal, or the end of whoever started it.
 
-`python -m tasks.<stage>` is attached before its imports, which take seconds. It then ends on SIGINT and SIGTERM, when
+`python -m tasks <stage>` is attached before its imports, which take seconds. It then ends on SIGINT and SIGTERM, when
 its parent dies, and when its standard input closes, if that is the lifeline of a flow (which starts DVC, which starts
 the stage). A thread waits for each, because Python runs signal handlers only between two lines of the main thread.
 """
