@@ -9,8 +9,17 @@ import subprocess
 from pathlib import Path
 
 COMPILE = (
-    *("uv", "pip", "compile", "--quiet", "--upgrade", "--universal", "--python-version=3.11"),
-    *("--generate-hashes", "--no-emit-index-url", "--no-strip-extras", "--custom-compile-command=make lock"),
+    "uv",
+    "pip",
+    "compile",
+    "--quiet",
+    "--upgrade",
+    "--universal",
+    "--python-version=3.11",
+    "--generate-hashes",
+    "--no-emit-index-url",
+    "--no-strip-extras",
+    "--custom-compile-command=make lock",
 )
 
 

@@ -62,8 +62,12 @@ def test_plots_show_curves_confusion_matrix_and_pictures(project: Path, lock: by
     printed = command("dvc", "plots", "show", "--json", cwd=project).stdout
     plots = json.loads(printed)["data"]
     assert set(plots) == {
-        *("Loss", "Confusion matrix", "reports/learning_curve.csv"),
-        *("reports/samples.png", "reports/predictions.png", "reports/suspects.png"),
+        "Loss",
+        "Confusion matrix",
+        "reports/learning_curve.csv",
+        "reports/samples.png",
+        "reports/predictions.png",
+        "reports/suspects.png",
     }
     (loss,) = plots["Loss"]
     rows = (

@@ -24,11 +24,8 @@ pytestmark = pytest.mark.skipif(not os.environ.get("DATA_MIRROR"), reason="DATA_
 def project(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     folder = copy_project(tmp_path_factory.mktemp("fashion_mnist"))
     mirror = os.environ["DATA_MIRROR"]
-    printed = command(
-        *("python", "-m", "flows", "run"),
-        cwd=folder,
-        DATA_MIRROR=mirror if "://" in mirror else str(Path(mirror).absolute()),
-    ).stdout
+    mirror = mirror if "://" in mirror else str(Path(mirror).absolute())
+    printed = command("python", "-m", "flows", "run", cwd=folder, DATA_MIRROR=mirror).stdout
     assert "because no mirror answered" not in printed
     assert "[51264/54000]" in printed
     return folder

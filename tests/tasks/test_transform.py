@@ -9,15 +9,9 @@ import pytest
 from tasks import transform
 from tasks.prepared import Card, Split, SplitName
 from tests.support.made import idx
+from tests.support.refusal import refusal
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-
-
-def refusal() -> str:
-    with pytest.raises(SystemExit) as stopped:
-        transform.main()
-    assert not Path("data/prepared").exists()
-    return str(stopped.value.code)
 
 
 def test_the_files_are_as_the_contract_says(raw: Path) -> None:

@@ -13,13 +13,7 @@ from tasks.data import archives, datasets
 from tasks.prepared import SPLITS, Card, Split
 from tests.support.made import idx, made, with_archives
 from tests.support.params import write_params
-
-
-def refusal() -> str:
-    with pytest.raises(SystemExit) as stopped:
-        transform.main()
-    assert not Path("data/prepared").exists()
-    return str(stopped.value.code)
+from tests.support.refusal import refusal
 
 
 def test_arrays_hold_what_torchvision_reads(raw: Path) -> None:

@@ -10,13 +10,7 @@ from tasks import transform
 from tasks.data import archives, splits
 from tests.support.made import idx, made_images
 from tests.support.params import write_params
-
-
-def refusal() -> str:
-    with pytest.raises(SystemExit) as stopped:
-        transform.main()
-    assert not Path("data/prepared").exists()
-    return str(stopped.value.code)
+from tests.support.refusal import refusal
 
 
 def test_the_held_out_images_are_stratified_and_depend_on_the_seed() -> None:
