@@ -16,7 +16,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from tasks.data.source import Format
-from tasks.gates.verdict import Figure, Verdict
+from tasks.gates import verdict
+from tasks.gates.verdict import Figure
 from tasks.params.transform import Transform
 from tasks.prepared import SPLITS, ImageId, Images, Labels, SplitName, names
 
@@ -74,8 +75,10 @@ class Report:
     def contents(self) -> dict[str, Any]:
         """Return the contents of data.json."""
         found = asdict(self)
-        reasons = found.pop("reasons")
-        figures: dict[str, Figure] = {
+        return verdict.report("data", found.pop("reasons"), self.figures(), found)
+
+    def figures(self) -> dict[str, Figure]:
+        return {
             "images": self.images,
             "test images among the training images": self.leaked,
             "copies within a split": sum(self.copies.values()),
@@ -84,8 +87,6 @@ class Report:
             "copies in several classes": self.conflicts,
             "classes without images in some split": len(self.incomplete),
         }
-        verdict = Verdict("data", "passed" if self.passed else "failed", reasons, figures)
-        return {"verdict": asdict(verdict), "passed": self.passed, **found}
 
     def summary(self) -> str:
         """Say in one line what was found."""

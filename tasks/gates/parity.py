@@ -13,7 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from serving.session import ProviderError, SessionError, open_session
-from tasks.gates.verdict import Figure, Verdict
+from tasks.gates import verdict
+from tasks.gates.verdict import Figure
 from tasks.prepared import Images, Labels, Split
 
 REPORT = "reports/parity.json"
@@ -49,9 +50,7 @@ class Report:
     def contents(self) -> dict[str, Any]:
         """Return the contents of parity.json."""
         measured = asdict(self)
-        reasons = measured.pop("reasons")
-        verdict = Verdict("parity", "passed" if self.passed else "failed", reasons, self.figures())
-        return {"verdict": asdict(verdict), "passed": self.passed, **measured}
+        return verdict.report("parity", measured.pop("reasons"), self.figures(), measured)
 
     def figures(self) -> dict[str, Figure]:
         return {

@@ -1,7 +1,7 @@
 """What a gate says of a model: one shape for all of them, so that whoever reads verdicts need not know the gates."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Outcome = Literal["passed", "failed", "not run"]
 Figure = str | int | float | None  # None: it could not be measured, or is not finite
@@ -19,3 +19,9 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return self.outcome == "passed"
+
+
+def report(gate: str, reasons: list[str], figures: dict[str, Figure], found: dict[str, Any]) -> dict[str, Any]:
+    """Return the contents of a gate's report: its verdict, `passed`, and whatever else it has found."""
+    verdict = Verdict(gate, "failed" if reasons else "passed", reasons, figures)
+    return {"verdict": asdict(verdict), "passed": verdict.passed, **found}
