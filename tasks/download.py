@@ -11,11 +11,11 @@ from tasks.data import fetch, stock
 from tasks.data.datasets import DATASETS
 from tasks.harness import section
 from tasks.harness.stage import stage
-from tasks.params.download import Download, inbox
+from tasks.params.download import Download, source
 
 
 def main() -> None:
-    with stage("download", reads=[inbox()], params=["download"], writes=["data/raw"]) as running:
+    with stage("download", reads=[source()], params=["download"], writes=["data/raw"]) as running:
         params = section.load(Download)
         dataset = DATASETS[params.dataset]
         if dataset.format == "files":

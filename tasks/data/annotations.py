@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,12 +28,13 @@ def read(root: Path, params: Csv) -> tuple[list[str], list[Item]]:
     wrong: list[str] = []
     items: dict[str, Item] = {}
     for line, row in _rows(text, file, params, wrong):
-        path, label, split = row
+        given, label, split = row
+        path = str(Path(given))  # ./a.png and a.png are one file
         target = root / path
-        if not path or Path(path).is_absolute() or ".." in Path(path).parts:
-            wrong.append(f"line {line}: image {path!r} is no path below {root}")
+        if not given or Path(path).is_absolute() or ".." in Path(path).parts:
+            wrong.append(f"line {line}: image {given!r} is no path below {root}")
         elif not target.is_file():
-            wrong.append(f"line {line}: image {path}: no such file")
+            wrong.append(f"line {line}: image {path}: {'not a regular file' if target.exists() else 'no such file'}")
         elif path in items:
             wrong.append(f"line {line}: image {path} is there twice")
         if not label:
@@ -62,7 +64,7 @@ def _rows(text: str, file: Path, params: Csv, wrong: list[str]) -> Iterator[tupl
                 wrong.append(f"line {reader.line_num}: {len(row)} of at least {max(columns) + 1} values")
                 continue
             image, label, split = (row[column].strip() if column >= 0 else "" for column in columns)
-            yield reader.line_num, (image, label, split)
+            yield reader.line_num, (image, unicodedata.normalize("NFC", label), split)
     except csv.Error as error:
         wrong.append(f"line {reader.line_num}: {error}")
 
@@ -79,11 +81,16 @@ def _column(wanted: str | int | None, header: Sequence[str] | None, file: Path, 
             else "there is no header: name it by number"
         )
         raise StageError(f"{file} has no column {wanted!r} (download.csv.{key}); {there}")
+    if header.count(wanted) > 1:
+        raise StageError(
+            f"{file} has {header.count(wanted)} columns {wanted!r} (download.csv.{key}): name one by number"
+        )
     return header.index(wanted)
 
 
 def _class_file(path: Path) -> list[str]:
-    names = [name.strip() for name in _read_text(path).splitlines() if name.strip()] if path.exists() else []
+    lines = unicodedata.normalize("NFC", _read_text(path)).splitlines() if path.exists() else []
+    names = [name.strip() for name in lines if name.strip()]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise StageError(f"{path} names {', '.join(twice)} more than once")
     return names

@@ -68,13 +68,16 @@ def take(params: Download) -> Stock:
     root = Path(params.path)
     if not root.is_dir():
         raise StageError(
-            f"download.path = {params.path!r} is no folder: it is where the images of dataset {params.dataset} lie"
+            f"download.path = {params.path!r} is no folder: it is where the images of dataset {params.dataset} lie, "
+            "data/inbox for example"
         )
     class_names, items = annotations.read(root, params.csv) if params.dataset == "csv" else folders.read(root)
     if not items:
         raise StageError(f"{root} holds no images: put files of {', '.join(SUFFIXES)} there, or change download.path")
     if odd := [repr(item.path) for item in items if UNWRITABLE.search(item.path)]:
         raise StageError(f"{root}: names of files that cannot be written down; rename them:\n  " + "\n  ".join(odd))
+    if odd := [repr(name) for name in class_names if UNWRITABLE.search(name)]:
+        raise StageError(f"{root}: names of classes that cannot be written down; rename them: {', '.join(odd)}")
     items.sort(key=lambda item: item.path)
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(items), AT_A_TIME):

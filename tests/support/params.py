@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 # The fewest epochs, images and batches that still go through every line.
 CHEAPEST = {
+    "download": {"path": "data/inbox"},  # where the tests put images of their own
     "transform": {"validation_fraction": 0.25, "test_fraction": 0.25, "seed": 0},
     "train": {
         "epochs": 2,

@@ -1,5 +1,7 @@
 """Images with a CSV file: every mistake is named."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,35 @@ def test_class_names_from_a_file(labels: tuple[str, str]) -> None:
     found = taken("csv")
     assert found.class_names == ["cat", "dog", "cow"]
     assert listed(found) == [("a.png", "dog", None), ("b.png", "cat", None)]
+
+
+def test_one_file_is_one_image_however_its_path_is_written() -> None:
+    put("a/0.png")
+    write_csv("image,label\na/0.png,cat\n./a/0.png,dog\na//0.png,dog\n")
+    message = refusal("csv")
+    assert "2 mistakes:\n  line 3: image a/0.png is there twice\n  line 4: image a/0.png is there twice" in message
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    put("a.png")
+    write_csv("image,label,label\na.png,cat,dog\n")
+    assert "labels.csv has 2 columns 'label' (download.csv.label): name one by number" in refusal("csv")
+    assert taken("csv", label=2).class_names == ["dog"]
+
+
+def test_a_class_is_one_however_its_letters_are_composed() -> None:
+    put("a.png", "b.png")
+    write_csv("image,label\na.png,caf\u00e9\nb.png,cafe\u0301\n")
+    assert taken("csv").class_names == ["caf\u00e9"]
+    shutil.rmtree("data/raw")
+    (INBOX / annotations.CLASSES).write_text("cafe\u0301\n")
+    assert taken("csv").class_names == ["caf\u00e9"]
+
+
+def test_what_is_no_regular_file_is_named() -> None:
+    os.mkfifo(INBOX / "a.png")
+    write_csv("image,label\na.png,cat\n")
+    assert "line 2: image a.png: not a regular file" in refusal("csv")
 
 
 def test_every_wrong_row_is_named() -> None:

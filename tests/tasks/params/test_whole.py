@@ -73,6 +73,38 @@ def test_a_bad_value_is_refused_with_its_name_itself_and_what_is_right(
     assert right in message
 
 
+WRITTEN = ["data/raw", "data/prepared", "models", "reports", ".cache", ".dvc"]
+
+
+@pytest.mark.parametrize(
+    "path", [*WRITTEN, *(f"{path}/images" for path in WRITTEN), "data", ".", "..", "/", "x/../models"]
+)
+def test_images_in_at_or_above_what_the_pipeline_writes_are_refused(workspace: Path, path: str) -> None:
+    with pytest.raises(ParamsError, match=r"download.path = '.*': should be apart from ") as refused:
+        write_params(download={"path": path})
+    assert "data/inbox is a place for your own images" in str(refused.value)
+
+
+def test_links_to_what_the_pipeline_writes_are_refused(workspace: Path) -> None:
+    Path("data/raw/cat").mkdir(parents=True)
+    Path("elsewhere/images").mkdir(parents=True)
+    Path("to_raw").symlink_to("data/raw/cat")
+    Path("models").symlink_to("elsewhere")
+    for path in ("to_raw", "elsewhere/images", "elsewhere"):
+        with pytest.raises(ParamsError, match="should be apart from "):
+            write_params(download={"path": path})
+    Path("circle").symlink_to("circle")
+    with pytest.raises(ParamsError, match=r"download\.path = 'circle': cannot be followed"):
+        write_params(download={"path": "circle"})
+    with pytest.raises(ParamsError, match=r"should be apart from folders named \.partial-\*"):
+        write_params(download={"path": "data/.partial-download/images"})
+
+
+@pytest.mark.parametrize("path", ["data/inbox", "data/rawer", "../images", "/images", "model"])
+def test_images_anywhere_else_are_welcome(workspace: Path, path: str) -> None:
+    assert write_params(download={"path": path}).download.path == path
+
+
 def test_all_errors_are_reported_at_once(workspace: Path) -> None:
     with pytest.raises(ParamsError) as refused:
         write_params(train={"epoch": 3, "epochs": "many"}, export={"tolerance": -1})
