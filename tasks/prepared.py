@@ -10,10 +10,11 @@ import csv
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
 from tasks.harness.records import read_record, write_json
 
@@ -24,6 +25,18 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 ImageId = tuple[SplitName, int]  # an image: the number `int` of a split
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+ImageShape = Annotated[list[Pixels], Field(min_length=3, max_length=3)]  # [H, W, C]
+PerChannel = list[Annotated[float, Field(allow_inf_nan=False)]]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if not names or len(set(names)) < len(names):
+        raise ValueError("should be at least one name, none of them twice")
+    return names
+
+
+ClassNames = Annotated[list[str], AfterValidator(_distinct)]
 
 
 @dataclass(frozen=True)
@@ -31,10 +44,10 @@ class Card:
     """What data/prepared holds."""
 
     name: str
-    class_names: list[str]
-    image_shape: list[int]  # [H, W, C]
-    mean: list[float]  # per channel, of the training images scaled to [0, 1]
-    std: list[float]
+    class_names: ClassNames
+    image_shape: ImageShape
+    mean: PerChannel  # of the training images scaled to [0, 1]
+    std: PerChannel
     sizes: dict[SplitName, int]
     sources: dict[str, str]  # file below data/raw -> "sha256:..." of what was decoded
     resize: str  # how an image file of another size is made to fit: stretch or crop

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from tasks.harness import section
+from tasks.harness.errors import StageError
 from tasks.harness.records import write_json
 from tasks.harness.stage import stage
-from tasks.model.classifier import JSON, PTH, Description, build, digest, pth_bytes
+from tasks.model.classifier import JSON, PTH, Description, Trained, build, digest, pth_bytes
 from tasks.model.determinism import set_up
 from tasks.params.train import Train
 from tasks.prepared import Card, Split
@@ -48,7 +49,7 @@ def main() -> None:
             mean=mean,
             std=std,
             state_dict=digest(state_dict),
-            dataset={"name": card.name, "sizes": card.sizes, "sources": card.sources, "resize": card.resize},
+            dataset=Trained(card.name, card.sizes, card.sources, card.resize),
             training=params.model_dump(),
             device=str(device),
             threads=torch.get_num_threads(),
@@ -62,8 +63,17 @@ def main() -> None:
 
 
 def normalization(card: Card, normalize: str) -> tuple[list[float], list[float]]:
-    """Return what is subtracted from pixels in [0, 1] and what they are divided by then, per channel."""
+    """Return what is subtracted from pixels in [0, 1] and what they are divided by then, per channel.
+
+    Raises:
+        StageError: they cannot be, because all training images have the same pixels in a channel.
+    """
     channels = len(card.mean)
+    if normalize == "fitted" and not all(card.std):
+        raise StageError(
+            f"train.normalize = fitted: the standard deviations of the channels are {card.std}, and none may be 0; "
+            "choose none or half, or other images"
+        )
     return {
         "none": ([0.0] * channels, [1.0] * channels),
         "half": ([0.5] * channels, [0.5] * channels),

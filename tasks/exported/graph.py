@@ -59,10 +59,10 @@ def provenance(description: Description, accuracy: float) -> dict[str, str]:
     """Say in the model's metadata what it is and where it comes from; a value that is no string is JSON."""
     return {
         "class_names": json.dumps(description.class_names),
-        "dataset": description.dataset["name"],
-        "dataset_sources": json.dumps(description.dataset["sources"]),
+        "dataset": description.dataset.name,
+        "dataset_sources": json.dumps(description.dataset.sources),
         "network": description.network,
-        "resize": description.dataset["resize"],
+        "resize": description.dataset.resize,
         "state_dict": description.state_dict,
         "test_accuracy": json.dumps(accuracy),
         "versions": json.dumps(

@@ -1,5 +1,16 @@
 """Errors whose message is all that a user needs: they end a stage or a flow with one sentence and no traceback."""
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple = 2, 4, 4
+_SHORT.maxstring = _SHORT.maxother = 120  # characters
+
+
+def shown(value: object) -> str:
+    """Write a value that was refused into a message: its beginning, where it is long or its aliases make it so."""
+    return _SHORT.repr(value)
+
 
 class StageError(Exception):
     """A stage cannot do its work; the message names the value at fault and what would be right."""

@@ -1,12 +1,19 @@
 """The JSON files that stages write, each with the version of its schema."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.harness.errors import StageError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
-Record = TypeVar("Record")
+from tasks.harness.errors import StageError, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 SCHEMA_VERSION = 1
 
 
@@ -27,7 +34,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = contents.pop("schema_version")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise StageError(f"{path} is not what a stage wrote ({error!r}); run dvc repro") from None
     if version != SCHEMA_VERSION:
         raise StageError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}; run dvc repro")
@@ -35,9 +42,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """Read what `write_json` wrote of a dataclass; see `read_json`."""
+    """Read what `write_json` wrote of a dataclass, and check every value by its annotation.
+
+    Raises:
+        StageError: see `read_json`; or lists every key that is missing or unknown, and every value that is refused.
+    """
     contents = read_json(path)
+    unknown = [f"{key}: unknown key" for key in contents if key not in {field.name for field in fields(kind)}]
     try:
-        return kind(**contents)
-    except TypeError as error:
-        raise StageError(f"{path} does not hold a {kind.__name__} ({error}); run dvc repro") from None
+        # As JSON, in whose strict mode an object may be a dataclass, but "5" is no integer.
+        record = TypeAdapter(kind).validate_json(json.dumps(contents), strict=True)
+    except ValidationError as error:
+        unknown += [_reason(detail) for detail in error.errors()]
+    if unknown:
+        raise StageError(f"{path} is refused, it is not what a stage wrote: {'; '.join(unknown)}; run dvc repro")
+    return record
+
+
+def _reason(detail: ErrorDetails) -> str:
+    name = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "missing":
+        return f"{name}: missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{name} = {shown(detail['input'])}: {message[0].lower()}{message[1:]}"

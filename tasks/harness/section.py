@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks.harness.errors import ParamsError
+from tasks.harness.errors import ParamsError, shown
 
 PARAMS = Path("params.yaml")
 
@@ -50,7 +50,7 @@ def read() -> object:
         return YAML(typ="safe").load(PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{PARAMS} is missing: run from the project's folder, or `git restore {PARAMS}`") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: it is no UTF-8, or has a number of thousands of digits
         raise ParamsError(f"{PARAMS} is not valid YAML: {error}") from None
 
 
@@ -79,7 +79,7 @@ def _reason(section: type[Section], detail: dict[str, Any], at: Location) -> str
     if detail["type"] == "missing":
         return f"{name}: missing"
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{name} = {detail['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{name} = {shown(detail['input'])}: {message[0].lower()}{message[1:]}"
 
 
 def _keys(section: type[Section], location: Location) -> list[str]:

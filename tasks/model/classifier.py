@@ -9,31 +9,49 @@ import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from tasks.harness.errors import StageError
+from tasks.harness.errors import StageError, shown
 from tasks.harness.records import read_record
 from tasks.networks.table import NETWORKS
+from tasks.prepared import ClassNames, ImageShape, PerChannel, SplitName
 
 FOLDER = Path("models")
 PTH = "models/model.pth"
 JSON = "models/model.json"
 
 
+def _known(network: str) -> str:
+    if network not in NETWORKS:
+        raise ValueError(f"should be one of {', '.join(NETWORKS)}")
+    return network
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What of data/prepared/dataset.json a model.json repeats."""
+
+    name: str
+    sizes: dict[SplitName, int]
+    sources: dict[str, str]
+    resize: str
+
+
 @dataclass(frozen=True)
 class Description:
     """The contents of model.json."""
 
-    network: str  # a name in NETWORKS
-    class_names: list[str]
-    image_shape: list[int]  # [H, W, C]
-    mean: list[float]  # per channel: images are scaled to [0, 1], then (x - mean) / std
-    std: list[float]
+    network: Annotated[str, AfterValidator(_known)]
+    class_names: ClassNames
+    image_shape: ImageShape
+    mean: PerChannel  # images are scaled to [0, 1], then (x - mean) / std
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     state_dict: str  # "sha256:..." over its tensors
-    dataset: dict[str, Any]  # name, sizes and source digests
+    dataset: Trained
     training: dict[str, Any]  # the section `train` of params.yaml
     device: str
     threads: int
@@ -86,21 +104,34 @@ def pth_bytes(state_dict: dict[str, Tensor]) -> bytes:
     return buffer.getvalue()
 
 
+def _build(description: Description) -> Classifier:
+    return build(
+        description.network, description.image_shape, description.class_names, description.mean, description.std
+    )
+
+
 def load(folder: Path = FOLDER) -> tuple[Classifier, Description]:
     """Rebuild the classifier from model.pth and model.json in `folder`, in evaluation mode on the CPU.
 
     Raises:
-        StageError: model.pth is no plain state_dict, does not fit the network, or is not the one model.json describes.
+        StageError: model.json describes no classifier; model.pth is no plain state_dict, does not fit the network, or
+            is not the one that model.json describes.
     """
     pth, described = folder / Path(PTH).name, folder / Path(JSON).name
     description = read_record(described, Description)
-    classifier = build(
-        description.network, description.image_shape, description.class_names, description.mean, description.std
-    )
+    channels = description.image_shape[2]
+    if not len(description.mean) == len(description.std) == channels:
+        raise StageError(
+            f"{described} is refused: mean = {shown(description.mean)} and std = {shown(description.std)} should have "
+            f"a number for each of the {channels} channels in image_shape; run dvc repro"
+        )
     try:
         state_dict = torch.load(pth, map_location="cpu", weights_only=True)
+        with torch.device("meta"):  # that they fit is seen before anything as large as model.json says is allocated
+            _build(description).network.load_state_dict(state_dict, assign=True)
+        classifier = _build(description)
         classifier.network.load_state_dict(state_dict)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, AttributeError) as error:
         raise StageError(
             f"{pth} is not a state_dict of {description.network}; no code in it was run. Train again, or bring back "
             f"the last good one with dvc checkout {pth} {described}. torch says: {str(error).partition(chr(10))[0]}"

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from tasks.harness.section import Section, Seed
-
-Pixels = Annotated[int, Field(ge=1, le=4096)]
+from tasks.prepared import Pixels
 
 
 def _two(values: tuple[int, ...]) -> tuple[int, ...]:

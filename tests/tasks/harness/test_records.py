@@ -1,11 +1,12 @@
 """The JSON files of the stages."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
 from tasks.harness.errors import StageError
-from tasks.harness.records import read_json, write_json
+from tasks.harness.records import read_json, read_record, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,7 @@ def test_json_has_no_nan() -> None:
         ("{", "a.json is not what a stage wrote"),
         ("[]", "a.json is not what a stage wrote"),
         ('{"accuracy": 1}', "a.json is not what a stage wrote"),
+        ("[" * 100_000, "a.json is not what a stage wrote"),
         ('{"schema_version": 2}', "a.json has schema version 2, this code reads 1"),
     ],
 )
@@ -37,3 +39,37 @@ def test_json_of_another_kind_is_refused(text: str, reason: str) -> None:
     Path("a.json").write_text(text)
     with pytest.raises(StageError, match=reason):
         read_json(Path("a.json"))
+
+
+@dataclass(frozen=True)
+class Part:
+    size: int
+
+
+@dataclass(frozen=True)
+class Whole:
+    name: str
+    part: Part
+    shares: list[float]
+
+
+def test_a_record_is_read_as_the_dataclass_that_it_was() -> None:
+    whole = Whole("a", Part(1), [0.5, 1])
+    write_json(Path("a.json"), asdict(whole))
+    assert read_record(Path("a.json"), Whole) == whole
+
+
+def test_a_record_is_refused_with_every_value_that_is_wrong() -> None:
+    write_json(Path("a.json"), {"name": 1, "part": {"size": "5"}, "shares": ["x" * 1000], "more": 2})
+    with pytest.raises(StageError) as refused:
+        read_record(Path("a.json"), Whole)
+    message = str(refused.value)
+    assert message.startswith(
+        "a.json is refused, it is not what a stage wrote: more: unknown key; name = 1: input should"
+    )
+    assert "part.size = '5': input should be a valid integer" in message
+    assert "shares.0 = 'xxx" in message
+    assert len(message) < 500
+    write_json(Path("a.json"), {"name": "a", "shares": []})
+    with pytest.raises(StageError, match="part: missing; run dvc repro"):
+        read_record(Path("a.json"), Whole)

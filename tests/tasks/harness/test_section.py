@@ -62,6 +62,25 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         section.load(Train)
 
 
+def test_a_file_that_cannot_be_read_as_yaml_is_refused() -> None:
+    PARAMS.write_text(f"train: {'[' * 20_000}{']' * 20_000}")
+    with pytest.raises(ParamsError, match=r"^params.yaml is refused:\n  train = \[\[\[\.\.\.\]\]\]: "):
+        section.load(Train)
+    PARAMS.write_text(f"train: {'9' * 5000}")
+    with pytest.raises(ParamsError, match=r"^params.yaml is not valid YAML: .* limit"):
+        section.load(Train)
+
+
+def test_what_an_alias_stands_for_is_not_written_out() -> None:
+    levels = "\n".join(f"l{n + 1}: &l{n + 1} [{', '.join([f'*l{n}'] * 9)}]" for n in range(9))
+    change("epochs: 2", "epochs: *l9")
+    PARAMS.write_text(f"l0: &l0 lol\n{levels}\n{PARAMS.read_text()}")
+    with pytest.raises(ParamsError) as refused:
+        section.load(Train)
+    assert "train.epochs = [[[...], " in str(refused.value)
+    assert len(str(refused.value)) < 250
+
+
 def test_a_missing_file_says_where_to_be() -> None:
     PARAMS.unlink()
     with pytest.raises(ParamsError, match="run from the project's folder"):
