@@ -3,6 +3,7 @@
 Run:    python -m tasks STAGE
 """
 
+import atexit
 import gc
 import os
 import sys
@@ -33,6 +34,7 @@ def run(stage: str) -> NoReturn:
     gc.freeze()  # what was imported stays
     gc.enable()
     main()
+    atexit._run_exitfuncs()  # as Python would now; worker processes are ended by one of them
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # Python would take torch apart first, object by object, which takes up to a second

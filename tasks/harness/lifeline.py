@@ -23,7 +23,8 @@ PR_SET_PDEATHSIG = 1  # prctl(2), Linux: the signal to send when the parent dies
 
 # Held while a stage publishes, and for good by what ends it: there is no publishing after the end has begun.
 publishing = threading.Lock()
-partial_folders: set[Path] = set()  # to be removed at the end
+# To be removed at the end. The thread that ends the stage may read it at any moment, so it is replaced, never changed.
+partial_folders: frozenset[Path] = frozenset()
 
 _parent = 0  # the process that this one was started by; 0: not attached
 
@@ -67,9 +68,10 @@ def _orphaned_before_start() -> bool:
     """Tell whether DVC died even before `attach`.
 
     DVC and its stage are in one session, and so is not, as a rule, what adopts an orphan. In a container that may be
-    its first process, of the same session.
+    its first process, of the same session. A process that leads a session of its own, as each of torchrun's workers
+    does, was not started by DVC itself, but by whoever gave it that session.
     """
-    if "DVC_STAGE" not in os.environ:
+    if "DVC_STAGE" not in os.environ or os.getsid(0) == os.getpid():
         return False
     return os.getsid(_parent) != os.getsid(0) or (_parent == 1 and b"dvc" not in _command_line(1))
 

@@ -29,7 +29,7 @@ class Stage:
         self.inputs = inputs
         self.writes = writes
         self._partial = f".partial-{name}"
-        self.folders = {Path(output).parent / self._partial for output in writes}
+        self.folders = frozenset(Path(output).parent / self._partial for output in writes)
 
     def path(self, output: str) -> Path:
         """Return where to write `output`: on the same file system, and under the same file name."""
@@ -76,10 +76,10 @@ def stage(
     running = Stage(name, Inputs(reads, params), writes)
     with _reasons(running, name), _alone(name):
         try:
+            lifeline.partial_folders |= running.folders
             for folder in running.folders:
                 shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
                 folder.mkdir(parents=True)
-            lifeline.partial_folders |= running.folders
             yield running
             running.publish()
         finally:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.params import ROOT, write_params
@@ -49,3 +50,25 @@ def test_a_stage_runs(workspace: Path) -> None:
     answer = python("tasks", "download", cwd=workspace)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert (workspace / "data/raw/digits/digits.csv").is_file()
+
+
+LEAVES_A_WORKER = """
+import multiprocessing, time
+from importlib import import_module
+from tasks import __main__ as door
+
+def main():
+    worker = multiprocessing.Process(target=time.sleep, args=(60,), daemon=True)
+    worker.start()
+    print(worker.pid)
+
+import_module("tasks.download").main = main
+door.run("download")
+"""
+
+
+def test_a_stage_that_ends_takes_its_worker_processes_along(workspace: Path) -> None:
+    words = (sys.executable, "-c", LEAVES_A_WORKER)
+    answer = subprocess.run(words, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    assert answer.stderr == ""
+    assert not psutil.pid_exists(int(answer.stdout))

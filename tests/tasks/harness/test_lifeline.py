@@ -87,6 +87,17 @@ def test_a_closed_standard_input_is_no_end_for_who_has_no_lifeline() -> None:
     stage.communicate()
 
 
+def test_a_worker_in_a_session_of_its_own_is_no_orphan() -> None:
+    """As torchrun starts its workers, in a stage that DVC has started."""
+    environment = os.environ | {"DVC_STAGE": "train"}
+    worker = start(sys.executable, "-c", STAGE, sys.platform, env=environment, start_new_session=True)
+    wait_for_attached(worker)
+    time.sleep(LOOKED_S)
+    assert worker.poll() is None
+    worker.kill()
+    worker.communicate()
+
+
 PUBLISHING = """
 import os, sys, time
 from tasks.harness import lifeline
