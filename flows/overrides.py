@@ -8,10 +8,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.harness import section
-from tasks.harness.errors import ParamsError
+from tasks.harness.errors import ParamsError, shown
 from tasks.harness.section import PARAMS
 from tasks.params import whole
 from tasks.params.whole import Params
+
+MOST = 120  # characters of an override in a message
 
 
 def apply(text: str, overrides: list[str]) -> tuple[str, list[str]]:
@@ -26,30 +28,41 @@ def apply(text: str, overrides: list[str]) -> tuple[str, list[str]]:
     yaml.preserve_quotes = True
     yaml.width = 1000  # never wrap a line
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-    document = yaml.load(text)
-    changes = [change for override in overrides if (change := _set(yaml, document, override))]
-    source = " ".join(("params.yaml with", *overrides))
+    source = " ".join(("params.yaml with", *map(_cut, overrides)))
     try:
-        changed = YAML(typ="safe").load(_dump(yaml, document))
-    except YAMLError as error:  # a tag that plain YAML does not have
+        document = yaml.load(text)
+        changes = [change for override in overrides if (change := _set(yaml, document, override))]
+        written = _dump(yaml, document) if changes else text
+        changed = YAML(typ="safe").load(written)
+    except ParamsError:
+        raise
+    except (YAMLError, ValueError) as error:  # a tag that plain YAML does not have
         raise ParamsError(f"{source} is refused: {str(error).partition(chr(10))[0]}") from None
+    except RecursionError:
+        raise ParamsError(f"{source} is refused: it is nested too deeply") from None
     section.parse(Params, changed, source)
-    return (_dump(yaml, document) if changes else text), changes
+    return written, changes
 
 
-def check(overrides: list[str]) -> tuple[str, list[str]]:
-    """Apply the overrides to params.yaml as it is now, without writing it; see `apply`."""
+def check(overrides: list[str]) -> Params:
+    """Return what params.yaml would say with the overrides, without writing it.
+
+    Raises:
+        ParamsError: see `apply`; or params.yaml is refused as it is.
+    """
     whole.load()
-    return apply(PARAMS.read_text(encoding="utf-8"), overrides)
+    text, _ = apply(PARAMS.read_text(encoding="utf-8"), overrides)
+    return section.parse(Params, YAML(typ="safe").load(text), str(PARAMS))
 
 
 def write(overrides: list[str]) -> list[str]:
     """Make the overrides in params.yaml itself, all or none, and return a line for each value that changed.
 
     Raises:
-        ParamsError: see `apply`; the file is as it was.
+        ParamsError: see `check`; the file is as it was.
     """
-    text, changes = check(overrides)
+    whole.load()
+    text, changes = apply(PARAMS.read_text(encoding="utf-8"), overrides)
     if changes:
         partial = PARAMS.with_name(f".partial-{PARAMS.name}")
         partial.write_text(text, encoding="utf-8")
@@ -70,21 +83,26 @@ def _set(yaml: YAML, document: Any, override: str) -> str | None:
     name, separator, value = override.removeprefix(f"{PARAMS}:").partition("=")
     *sections, key = name.split(".")
     if not separator or not key:
-        raise ParamsError(f"-S {override}: expected [params.yaml:]key=value, for example train.epochs=10")
+        raise ParamsError(f"-S {_cut(override)}: expected [params.yaml:]key=value, for example train.epochs=10")
     mapping = document
     for name_of_section in sections:
         mapping = mapping.setdefault(name_of_section, {})  # `apply` refuses a section that is not known
         if not isinstance(mapping, dict):
-            raise ParamsError(f"-S {override}: {name_of_section} is a value in params.yaml, not a section")
+            raise ParamsError(f"-S {_cut(override)}: {name_of_section} is a value in params.yaml, not a section")
     try:
         new = yaml.load(value)
-    except YAMLError:
-        raise ParamsError(f"-S {override}: {value!r} is not a YAML value") from None
+    except (YAMLError, ValueError):
+        raise ParamsError(f"-S {_cut(override)}: {shown(value)} is not a YAML value") from None
     old = mapping.get(key)
     if key in mapping and old == new and type(old) is type(new):
         return None
     mapping[key] = new
     return f"{name}: {_shown(old)} -> {_shown(new)}"
+
+
+def _cut(override: str) -> str:
+    """Shorten an override so that a message about it can be read."""
+    return override if len(override) <= MOST else f"{override[:MOST]}..."
 
 
 def _dump(yaml: YAML, document: Any) -> str:

@@ -1,6 +1,7 @@
 """Recipes: small overlays of params.yaml, a file each in recipes/; every dataset has one of its name."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -8,9 +9,10 @@ from ruamel.yaml.error import YAMLError
 
 from flows.overrides import flatten
 from tasks.data.datasets import DATASETS
-from tasks.harness.errors import ParamsError
+from tasks.harness.errors import ParamsError, shown
 
 FOLDER = Path("recipes")
+MOST = 1000  # values
 
 
 def known() -> list[str]:
@@ -28,11 +30,14 @@ def changes(name: str) -> list[str]:
         raise ParamsError(f"RECIPE={name}: there is no {path}; known here: {', '.join(known())}")
     try:
         overlay = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: it is no UTF-8, or has a number of thousands of digits
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(overlay, dict):
-        raise ParamsError(f"{path} holds {overlay!r}: it should be sections of params.yaml and the keys to change")
-    return [f"{key}={_as_yaml(value)}" for key, value in flatten(overlay)]
+        raise ParamsError(f"{path} holds {shown(overlay)}: it should be sections of params.yaml and the keys to change")
+    values = list(islice(flatten(overlay), MOST + 1))  # aliases may stand for more than memory holds
+    if len(values) > MOST:
+        raise ParamsError(f"{path} changes more than {MOST} values, and params.yaml has fewer")
+    return [f"{key}={_as_yaml(value)}" for key, value in values]
 
 
 def for_dataset(dataset: str) -> list[str]:

@@ -13,7 +13,7 @@ from prefect import flow, get_run_logger
 
 from flows import overrides
 from flows.report import artifacts, summary
-from flows.runtime import dvc_files, last_good
+from flows.runtime import dvc_files, inbox, last_good
 from flows.runtime.command import run
 from flows.runtime.log import quieten
 from tasks.dvc import StageFailed, StageRun
@@ -35,11 +35,13 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
         logger.warning("%s was cut off when DVC was killed; DVC writes it anew, and restores what it has run", path)
     for change in overrides.write(changes or []):
         logger.info("params.yaml: %s", change)
-    params = whole.load().flow
-    limit = params.time_limit_s
+    params = whole.load()
+    limit = params.flow.time_limit_s
+    if links := inbox.links_to_folders(params.download):
+        logger.info("DVC does not look behind links to folders, so download runs in any case: %s", ", ".join(links))
 
-    patient = download.with_options(retries=params.download_retries, retry_delay_seconds=params.retry_delay_s)
-    raw = patient(limit.download)
+    patient = download.with_options(retries=params.flow.download_retries, retry_delay_seconds=params.flow.retry_delay_s)
+    raw = patient(limit.download, force=bool(links))
     prepared = transform(limit.transform, wait_for=[raw])
     trained = train(limit.train, wait_for=[prepared])
     evaluated = evaluate(limit.evaluate, wait_for=[trained])

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,21 +83,25 @@ class Answer:
         return bool(self.code) and any(words in line for line in self.lines for words in BUSY)
 
 
-def reproduce(stage: str, time_limit_s: float, logger: Logger) -> StageRun:
+def reproduce(stage: str, time_limit_s: float, logger: Logger, force: bool = False) -> StageRun:
     """Bring one stage up to date through `dvc repro`, passing on its output line by line.
 
     Where another DVC command is at work in the project, it asks again until that has ended.
+
+    Args:
+        force: run it even if DVC sees no change.
 
     Raises:
         StageTimedOut: it took longer than `time_limit_s`; it has been stopped.
         StageFailed: DVC or the stage failed; the message says why.
     """
     started = time.monotonic()
-    answer = _ask_dvc(stage, time_limit_s, logger)
+    words = ("--force", stage) if force else (stage,)
+    answer = _ask_dvc(words, time_limit_s, logger)
     while answer.busy and time.monotonic() - started < time_limit_s:
         logger.warning("DVC is busy with another command; %s is asked for again in %d s", stage, ASK_AGAIN_S)
         time.sleep(ASK_AGAIN_S)
-        answer = _ask_dvc(stage, time_limit_s - (time.monotonic() - started), logger)
+        answer = _ask_dvc(words, time_limit_s - (time.monotonic() - started), logger)
     if answer.timed_out:
         raise StageTimedOut(f"{stage}: stopped after {time_limit_s:g} s, the limit in flow.time_limit_s.{stage}")
     if answer.code:
@@ -109,12 +113,13 @@ def reproduce(stage: str, time_limit_s: float, logger: Logger) -> StageRun:
     return run
 
 
-def _ask_dvc(stage: str, time_limit_s: float, logger: Logger) -> Answer:
+def _ask_dvc(words: Sequence[str], time_limit_s: float, logger: Logger) -> Answer:
+    *_, stage = words
     answer = Answer()
     LOGS.mkdir(parents=True, exist_ok=True)
     with (
         log_path(stage).open("w", encoding="utf-8", buffering=1) as log,
-        _dvc_repro(stage) as process,
+        _dvc_repro(words) as process,
         _time_limit(process, time_limit_s, answer),
     ):
         assert process.stdout is not None
@@ -134,11 +139,11 @@ def log_path(stage: str) -> Path:
 
 
 @contextmanager
-def _dvc_repro(stage: str) -> Iterator[subprocess.Popen[str]]:
+def _dvc_repro(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     # DVC runs the stage through a shell, where this interpreter has to come first; buffered, lines come at the end.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "--single-item", stage],
+        [sys.executable, "-m", "dvc", "repro", "--single-item", *words],
         env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", lifeline.STDIN_IS_LIFELINE: "1"},
         stdin=subprocess.PIPE,  # which closes with this process, however it ends
         stdout=subprocess.PIPE,
@@ -150,7 +155,7 @@ def _dvc_repro(stage: str) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         except BaseException as error:
-            error.add_note(f"in the stage {stage}")
+            error.add_note(f"in the stage {words[-1]}")
             _stop(process)
             raise
 

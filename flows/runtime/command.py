@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from flows import overrides
 from flows.report import summary
-from flows.runtime import last_good, project_lock, server
+from flows.runtime import inbox, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import ServerError
 from tasks.dvc import StageFailed, StageRun
@@ -35,7 +35,7 @@ def run(training: Training, changes: list[str], wait_s: float = 0) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with project_lock.hold(wait_s):
-            overrides.check(changes)
+            inbox.links_to_folders(overrides.check(changes).download)
             server.for_run()
             print(f"\n{summary.summary(training(changes))}")
     except StageFailed as error:

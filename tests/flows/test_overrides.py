@@ -62,6 +62,11 @@ def test_the_last_override_of_a_key_wins() -> None:
         ("train=3", "train = 3"),
         ("train.seed=!x 3", "could not determine a constructor for the tag '!x'"),
         ("train.seed=!!python/name:os.system", "could not determine a constructor"),
+        (f"train.epochs={'[' * 5000}{']' * 5000}", "nested too deeply"),
+        (f"{'a.' * 5000}b=1", "nested too deeply"),
+        (f"train.epochs={'9' * 5000}", "is not a YAML value|is refused"),
+        ("train.epochs=2020-99-99", "'2020-99-99' is not a YAML value"),
+        ("download.path=models", "download.path = 'models': should be apart from models"),
         ("train.epochs=<<", "could not determine a constructor|train.epochs = '<<'"),
     ],
 )
@@ -71,6 +76,13 @@ def test_a_refused_override_changes_nothing(workspace: Path, override: str, reas
         overrides.write(["train.seed=1", override])
     assert PARAMS.read_bytes() == before
     assert [path.name for path in workspace.iterdir()] == [PARAMS.name]
+
+
+def test_what_is_said_of_a_long_override_can_be_read(workspace: Path) -> None:
+    for override in (f"train.epochs={'x' * 5000}", "x" * 5000, f"{'a.' * 5000}b=1"):
+        with pytest.raises(ParamsError) as refused:
+            overrides.check([override])
+        assert len(str(refused.value)) < 500
 
 
 def test_all_refused_values_are_reported_at_once() -> None:

@@ -29,7 +29,9 @@ class Task:
         self.options = options
         return self
 
-    def __call__(self, time_limit_s: float, wait_for: list[StageRun] | None = None) -> StageRun:
+    def __call__(self, time_limit_s: float, wait_for: list[StageRun] | None = None, force: bool = False) -> StageRun:
+        if force:
+            self.calls.append("forced")
         self.calls.append((self.stage, time_limit_s, [run.stage for run in wait_for or []], self.options))
         return StageRun(self.stage, "ran", 1.0)
 
@@ -38,6 +40,7 @@ class Task:
 def calls(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What a flow has done: the calls of the five tasks, and what comes after them."""
     made: list[object] = []
+    Path("data/inbox").mkdir(parents=True)
     for stage in STAGES:
         monkeypatch.setattr(training, stage, Task(stage, made))
     monkeypatch.setattr(training, "get_run_logger", lambda: logging.getLogger("test"))
@@ -67,6 +70,12 @@ def test_the_chain_with_each_stages_own_limit_and_retries_for_the_download(calls
         "written",
         "kept",
     ]
+
+
+def test_a_download_behind_links_is_run_in_any_case(calls: list[object]) -> None:
+    Path("data/inbox/cat").symlink_to("..")
+    training.training.fn([])
+    assert calls[:2] == ["forced", ("download", 3600, [], {"retries": 2, "retry_delay_seconds": 10})]
 
 
 def test_a_run_whose_export_failed_is_published_but_not_kept_as_complete(

@@ -22,6 +22,7 @@ UNREACHABLE = RuntimeError("Failed to reach API at http://x/api")
 
 @pytest.fixture(autouse=True)
 def without_a_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("data/inbox").mkdir(parents=True)
     monkeypatch.setattr(server, "for_run", lambda: None)
     monkeypatch.setattr(command, "REPORTS_WITHIN_S", 1e6)  # else this process would be ended
 
@@ -127,3 +128,10 @@ def test_who_stops_it_outside_a_stage_is_told_that_it_can_go_on(capsys: pytest.C
 def test_a_signal_after_the_first_does_not_disturb_the_end() -> None:
     exit_code(raising(KeyboardInterrupt()))
     assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
+def test_what_dvc_cannot_hash_is_said_before_params_are_written() -> None:
+    before = PARAMS.read_text()
+    with pytest.raises(SystemExit, match=r"download.path = 'elsewhere': there is nothing of that name"):
+        command.run(raising(AssertionError("it was to be refused")), ["download.path=elsewhere"])
+    assert PARAMS.read_text() == before
