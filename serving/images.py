@@ -3,11 +3,13 @@
 import io
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from serving.files import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -33,11 +35,11 @@ def read(path: Path, content: bytes | None = None) -> Image.Image:
         content: of the file, if it was read already.
 
     Raises:
-        ImageError: the file is missing, broken, animated, too large, or in another format.
+        ImageError: the file is missing, no regular file, broken, animated, too large, or in another format.
     """
     try:
-        file = path if content is None else io.BytesIO(content)
-        with warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
+        source = _open(path) if content is None else io.BytesIO(content)
+        with source as file, warnings.catch_warnings(), Image.open(file, formats=FORMATS) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(f"{path}: {image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
@@ -46,20 +48,25 @@ def read(path: Path, content: bytes | None = None) -> Image.Image:
             image.load()
             # Here and below nothing is called that has nothing to do: it would copy the image.
             return ImageOps.exif_transpose(image) if ORIENTATION in image.getexif() else image
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not a PNG, JPEG, WebP or BMP image") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS:,} pixels") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
     except ImageError:
         raise
     except (
         Exception
     ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
         raise ImageError(f"{path}: broken image ({error})") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return open_regular(path)
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from None
 
 
 def fit(image: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -> NDArray[np.uint8]:

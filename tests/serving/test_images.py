@@ -1,5 +1,7 @@
 """The one decoder: image files as the model wants them."""
 
+import os
+import socket
 import zlib
 from pathlib import Path
 from typing import Any
@@ -109,3 +111,30 @@ def test_a_file_that_is_no_image_is_refused_with_the_reason(pixels: np.ndarray) 
     }.items():
         with pytest.raises(ImageError, match=f"^{name}: .*{reason}"):
             decode(Path(name), SHAPE)
+
+
+def test_what_is_no_regular_file_is_refused_without_waiting_for_it() -> None:
+    os.mkfifo("fifo.png")
+    Path("link.png").symlink_to("fifo.png")
+    Path("device.png").symlink_to("/dev/zero")
+    Path("loop.png").symlink_to("loop.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.png")
+    for name in ("fifo.png", "link.png", "device.png", "socket.png"):
+        with pytest.raises(ImageError, match=f"^{name}: a FIFO, socket or device; a regular file is expected$"):
+            decode(Path(name), SHAPE)
+    with pytest.raises(ImageError, match=r"^loop.png: Too many levels of symbolic links$"):
+        decode(Path("loop.png"), SHAPE)
+
+
+def test_a_link_to_an_image_is_followed(pixels: np.ndarray) -> None:
+    Path("link.png").symlink_to(save(pixels))
+    assert np.array_equal(decode(Path("link.png"), SHAPE), pixels)
+
+
+def test_a_file_that_becomes_a_fifo_after_the_look_at_it_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo("fifo.png")
+    regular = Path(__file__).stat()
+    monkeypatch.setattr(Path, "stat", lambda _: regular)
+    with pytest.raises(ImageError, match="not a PNG, JPEG, WebP or BMP image"):
+        decode(Path("fifo.png"), SHAPE)

@@ -1,0 +1,21 @@
+"""Files that anyone may have named: none may keep a program waiting."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading, or the one that a symbolic link leads to.
+
+    Raises:
+        OSError: it is missing or cannot be read; or it is a FIFO or socket, which would be waited for, or a device,
+            which may have no end. Those are not opened.
+    """
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder the system says itself what it is
+        raise OSError(errno.EINVAL, "a FIFO, socket or device; a regular file is expected", os.fspath(path))
+    # Not blocking, in case that it has become a FIFO since.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
