@@ -1,4 +1,4 @@
-"""Files that anyone may have named: none may keep a program waiting."""
+"""Files that anyone may have named, and names that anyone may have chosen: neither may stop a program or a terminal."""
 
 import errno
 import os
@@ -19,3 +19,8 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         raise OSError(errno.EINVAL, "a FIFO, socket or device; a regular file is expected", os.fspath(path))
     # Not blocking, in case that it has become a FIFO since.
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def printable(text: str) -> str:
+    """Escape what cannot be printed: a terminal would obey an escape sequence, and a line break would fake a line."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

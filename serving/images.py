@@ -13,7 +13,8 @@ from serving.files import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000  # of an image file
+MAX_SIDE = 4096  # of a model's input: the largest transform.image_size, so that a model's word makes no larger images
 ORIENTATION = 0x0112  # EXIF tag
 
 Resize = Literal["stretch", "crop"]

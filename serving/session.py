@@ -5,13 +5,17 @@ import sys
 
 import onnxruntime
 
+from serving.files import open_regular, printable
+
 CPU = "CPUExecutionProvider"
 # Best first. Those that compute in half precision unless told otherwise (CoreML, TensorRT) are used when named.
 ACCELERATORS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider")
+MAX_BYTES = 2**31 - 1  # of a model: protobuf, which ONNX files are, has no larger ones
+FATAL = 4  # ONNX Runtime's severity; what it logs of an error below this it also raises
 
 
 class SessionError(Exception):
-    """The model cannot be opened."""
+    """The model cannot be opened or run."""
 
 
 class ProviderError(SessionError):
@@ -48,22 +52,46 @@ def open_session(
 
     Raises:
         ProviderError: the provider that was named is missing or cannot run the model.
-        SessionError: the CPU cannot either.
+        SessionError: the CPU cannot either, or there is no such file.
     """
     *accelerators, last = candidates(requested)
+    content = model if isinstance(model, bytes) else _read(model)
+    name = "the model" if isinstance(model, bytes) else f"the model {os.fspath(model)}"
     for provider in accelerators:
         try:
-            return _open_on(provider, model, threads, record_nodes)
+            return _open_on(provider, content, name, threads, record_nodes)
         except ProviderError as error:
-            print(f"{error}; trying the next best", file=sys.stderr)
-    return _open_on(last, model, threads, record_nodes)
+            print(f"{printable(str(error))}; trying the next best", file=sys.stderr)
+    return _open_on(last, content, name, threads, record_nodes)
+
+
+def one_line(error: Exception) -> str:
+    """Give what ONNX Runtime says, which may go over several lines and quote the model, as one."""
+    return printable(" ".join(str(error).split()))
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+                raise SessionError(f"{path} has {size:,} bytes; a model has at most {MAX_BYTES:,}")
+            return file.read()
+    except FileNotFoundError:
+        raise SessionError(
+            f"{path} does not exist: make run trains it, dvc checkout or dvc pull bring it back"
+        ) from None
+    except OSError as error:
+        raise SessionError(f"{path} cannot be read as a model: {error.strerror}") from None
 
 
 def _open_on(
-    provider: str, model: str | os.PathLike[str] | bytes, threads: int, record_nodes: bool
+    provider: str, content: bytes, name: str, threads: int, record_nodes: bool
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = FATAL
+    # A model is one file: its weights are looked for where no other can be.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     if record_nodes:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider != CPU:
@@ -73,14 +101,11 @@ def _open_on(
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
     settings = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
-    source = model if isinstance(model, bytes) else os.fspath(model)
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=[(provider, settings)])
+        session = onnxruntime.InferenceSession(content, options, providers=[(provider, settings)])
     except Exception as error:  # ONNX Runtime's own exceptions have no common base below Exception
         failure = SessionError if provider == CPU else ProviderError
-        raise failure(f"{provider} cannot run the model: {error}") from None
+        raise failure(f"{provider} cannot run {name}: {one_line(error)}") from None
     if session.get_providers()[0] != provider:
-        raise ProviderError(
-            f"{provider} was asked for, but ONNX Runtime runs the model on {session.get_providers()[0]}"
-        )
+        raise ProviderError(f"{provider} was asked for, but ONNX Runtime runs {name} on {session.get_providers()[0]}")
     return session

@@ -12,7 +12,7 @@ from PIL import Image
 
 from serving import predict
 from serving.images import decode
-from serving.predict import Predictor
+from serving.model import Predictor
 from serving.session import SessionError
 from tasks import export, train
 from tasks.model.batches import predict as torch_predict

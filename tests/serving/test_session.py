@@ -1,10 +1,13 @@
 """Sessions on one execution provider alone."""
 
+import os
 from pathlib import Path
 
+import onnx
 import pytest
 
-from serving.session import ProviderError, candidates, open_session
+from serving.session import ProviderError, SessionError, candidates, open_session
+from tests.support import served
 
 
 def test_auto_tries_the_accelerators_that_are_there_then_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +31,55 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(exported: Path, monkeypa
     monkeypatch.setattr("onnxruntime.SessionOptions.add_session_config_entry", lambda *_: None)
     with pytest.raises(ProviderError, match="AzureExecutionProvider was asked for, but ONNX Runtime runs"):
         open_session(exported / "model.onnx", "AzureExecutionProvider")
+
+
+def test_a_file_that_is_no_model_is_refused_with_its_name(workspace: Path) -> None:
+    os.mkfifo("fifo.onnx")
+    Path("folder.onnx").mkdir()
+    Path("empty.onnx").touch()
+    Path("text.onnx").write_text("no model\n" * 100)
+    with Path("large.onnx").open("wb") as file:
+        file.truncate(2**31)
+    for name, reason in {
+        "missing.onnx": "does not exist: make run trains it",
+        "fifo.onnx": "cannot be read as a model: a FIFO, socket or device; a regular file is expected",
+        "folder.onnx": "cannot be read as a model: Is a directory",
+        "large.onnx": "has 2,147,483,648 bytes; a model has at most 2,147,483,647",
+    }.items():
+        with pytest.raises(SessionError, match=f"^{name} {reason}"):
+            open_session(name)
+    for name in ("empty.onnx", "text.onnx"):
+        with pytest.raises(SessionError, match=f"^CPUExecutionProvider cannot run the model {name}: ") as refused:
+            open_session(name)
+        assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "absolute"])
+def test_a_model_whose_weights_lie_in_another_file_is_refused(workspace: Path, location: str) -> None:
+    proto = served.model()
+    onnx.save(proto, "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    proto = onnx.load("model.onnx", load_external_data=False)
+    for constant in proto.graph.initializer:
+        if constant.name != "weights":
+            onnx.external_data_helper.load_external_data_for_tensor(constant, ".")
+            constant.data_location = onnx.TensorProto.DEFAULT
+            del constant.external_data[:]
+        elif location == "absolute":
+            constant.external_data[0].value = str(workspace / "weights.bin")
+    with pytest.raises(SessionError, match=r"cannot run the model model.onnx: .*[Ee]xternal data"):
+        open_session(served.save(proto), "CPUExecutionProvider")
+
+
+def test_what_a_model_says_reaches_no_terminal_unescaped(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("serving.session.ACCELERATORS", ("AzureExecutionProvider",))
+    graph = served.nodes()
+    graph[0].op_type = "\x1b[2J\n"
+    with pytest.raises(SessionError, match=r"\\x1b\[2J") as refused:
+        open_session(served.save(served.model(graph=graph), "\x1b.onnx"))
+    assert "\n" not in str(refused.value)
+    printed = capfd.readouterr().err
+    assert printed.endswith("; trying the next best\n")
+    assert printed.count("\n") == 1
+    assert "\x1b" not in printed

@@ -1,0 +1,62 @@
+"""ONNX models as anyone may hand them to serving: small, and with our signature and metadata unless told otherwise."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper
+
+CLASSES = ["dark", "light"]
+METADATA = {"class_names": json.dumps(CLASSES), "resize": "stretch"}
+
+
+def images(*sizes: str | int, dtype: int = TensorProto.UINT8, name: str = "images") -> ValueInfoProto:
+    """Describe an input of the model: of 4 x 4 grey pixels, unless `sizes` says otherwise."""
+    return helper.make_tensor_value_info(name, dtype, sizes or ("batch", 4, 4, 1))
+
+
+def nodes() -> list[NodeProto]:
+    """The brightest pixel times a weight for each class, as logits, and their softmax."""
+    return [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["float", "axes"], ["brightest"], keepdims=0),
+        helper.make_node("Unsqueeze", ["brightest", "one"], ["column"]),
+        helper.make_node("MatMul", ["column", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+
+
+def model(
+    *,
+    inputs: Sequence[ValueInfoProto] = (),
+    outputs: Sequence[str] = ("logits", "probabilities"),
+    output_dtype: int = TensorProto.FLOAT,
+    graph: Sequence[NodeProto] = (),
+    metadata: dict[str, str] | None = None,
+) -> onnx.ModelProto:
+    """Build a model of two classes."""
+    constants = {
+        "axes": np.array([1, 2, 3]),
+        "one": np.array([1]),
+        "weights": np.array([[-0.01, 0.01]], np.float32),
+    }
+    proto = helper.make_model(
+        helper.make_graph(
+            graph or nodes(),
+            "served",
+            inputs or [images()],
+            [helper.make_tensor_value_info(name, output_dtype, ["batch", len(CLASSES)]) for name in outputs],
+            [onnx.numpy_helper.from_array(values, name) for name, values in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    helper.set_model_props(proto, METADATA if metadata is None else metadata)
+    return proto
+
+
+def save(proto: onnx.ModelProto, name: str = "model.onnx") -> Path:
+    Path(name).write_bytes(proto.SerializeToString())
+    return Path(name)
