@@ -1,11 +1,17 @@
 """serving.predict: from image file to label, with the ONNX model alone."""
 
+import errno
+import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +24,7 @@ from tasks import export, train
 from tasks.model.batches import predict as torch_predict
 from tasks.model.classifier import load
 from tasks.prepared import Images, Split
+from tests.support import served
 from tests.support.params import ROOT, write_params
 
 
@@ -27,8 +34,8 @@ def save(image: Images) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_workspace(workspace: Path) -> None:
-    pass
+def in_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMAGE", raising=False)
 
 
 @pytest.mark.parametrize("normalize", ["none", "half", "fitted"])
@@ -66,6 +73,185 @@ def test_a_model_that_cannot_be_used_is_refused_with_the_reason() -> None:
         Predictor(image)
     with pytest.raises(SessionError, match="CUDAExecutionProvider is not in this ONNX Runtime"):
         Predictor(image, "CUDAExecutionProvider")
+
+
+Predict = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def run_predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Predict:
+    """Run main with arguments, on a small model; give its code, the names that it classified, and its errors."""
+    model = served.save(served.model(), ".model.onnx")
+
+    def run(*arguments: str, **environment: str) -> tuple[int, list[str], list[str]]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["predict", f"--model={model}", *arguments])
+        code = predict.main()
+        printed = capsys.readouterr()
+        return code, [line.rpartition(": ")[0] for line in printed.out.splitlines()], printed.err.splitlines()
+
+    return run
+
+
+def put(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(name, "PNG")
+
+
+def test_a_folder_stands_for_the_images_in_it_and_below(run_predict: Predict) -> None:
+    names = ["a b/1.png", "a b/2.PNG", "a b/c/0.jpeg", "a b/d.png/3.webp"]
+    put(*reversed(names), "a b/.hidden.png", "a b/.hidden/4.png", "a b/5.gif", "single.gif")
+    assert run_predict("a b", "single.gif") == (0, [*names, "single.gif"], [])
+
+
+def test_loops_of_links_end_and_an_image_is_classified_once(run_predict: Predict) -> None:
+    put("folder/one/1.png", "elsewhere/2.png")
+    Path("folder/one/loop").symlink_to("..")
+    Path("folder/link").symlink_to(Path("elsewhere").absolute())
+    Path("folder/again").symlink_to("one")
+    assert run_predict("folder") == (0, ["folder/again/1.png", "folder/link/2.png"], [])
+
+
+def test_what_cannot_be_classified_is_named_and_the_others_are_classified(run_predict: Predict) -> None:
+    put("folder/1.png", "folder/3.png", "4.png")
+    Path("folder/2.png").symlink_to("nowhere")
+    Path("barren").mkdir()
+    long = "a" * 300
+    code, names, errors = run_predict("folder", "barren", "", long, "4.png")
+    assert (code, names) == (1, ["folder/1.png", "folder/3.png", "4.png"])
+    assert errors == [
+        "predict: folder/2.png: no such file",
+        "predict: barren: no image in this folder or below; images are .png, .jpg, .jpeg, .webp, .bmp files",
+        "predict: an image has an empty name; a path is expected",
+        f"predict: {long}: File name too long",
+    ]
+
+
+def test_a_folder_below_that_cannot_be_read_is_named(run_predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    put("folder/1.png", "folder/shut/2.png")
+    scandir = os.scandir
+
+    def guarded(path: str) -> object:  # whoever runs the tests may be root, who can read everything
+        if path.endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert run_predict("folder") == (1, ["folder/1.png"], ["predict: folder/shut: Permission denied"])
+
+
+def test_names_with_a_dash_follow_two_dashes(run_predict: Predict) -> None:
+    put("-x.png", "--help")
+    assert run_predict("--", "-x.png", "--help") == (0, ["-x.png", "--help"], [])
+
+
+@pytest.mark.parametrize(
+    ("image", "names"),
+    [
+        ("a b.png", ["a b.png"]),
+        ("-x.png", ["-x.png"]),
+        ("--help", ["--help"]),
+        ("$(touch made); 'it\"s.png", ["$(touch made); 'it\"s.png"]),
+        ("-x.png 'a b.png'", ["-x.png", "a b.png"]),
+        (" -x.png\n  a\\ b.png ", ["-x.png", "a b.png"]),
+    ],
+)
+def test_the_environment_names_one_path_or_several_as_in_a_shell(
+    run_predict: Predict, image: str, names: list[str]
+) -> None:
+    put("a b.png", "-x.png", "--help", "$(touch made); 'it\"s.png", "not this.png")
+    assert run_predict(IMAGE=image) == (0, names, [])
+    assert not Path("made").exists()
+
+
+def test_nothing_of_what_a_shell_does_besides_is_done_to_the_environments_paths(run_predict: Predict) -> None:
+    put("1.png")
+    code, names, errors = run_predict(IMAGE="*.png $HOME ~ `id` ; 1.png")
+    assert (code, names) == (1, ["1.png"])
+    assert errors == [f"predict: {name}: no such file" for name in ("*.png", "$HOME", "~", "`id`", ";")]
+
+
+def test_the_command_line_comes_before_the_environment(run_predict: Predict) -> None:
+    put("1.png", "2.png")
+    assert run_predict("1.png", IMAGE="2.png") == (0, ["1.png"], [])
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (None, "which image? make predict IMAGE=path.png, or python -m serving.predict path.png"),
+        (" ", "which image? make predict IMAGE=path.png, or python -m serving.predict path.png"),
+        ("it's\x1b", r"IMAGE=it's\x1b: there is no such file, and several are no list: No closing quotation"),
+    ],
+)
+def test_without_an_image_it_says_what_to_type(
+    run_predict: Predict, image: str | None, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_predict(**{} if image is None else {"IMAGE": image})
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {reason}\n")
+
+
+def test_names_of_classes_and_files_cannot_steer_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = json.dumps(["\x1b[2Jdark", "li\nght\ud800"])
+    served.save(served.model(metadata=served.METADATA | {"class_names": names}), "\x1b.onnx")
+    put("\x1b[31m.png")
+    monkeypatch.setattr(sys, "argv", ["predict", "--model=\x1b.onnx", "\x1b[31m.png", "\x1b[32m\n.png", "\udcff.png"])
+    assert predict.main() == 1
+    printed = capsys.readouterr()
+    assert printed.out == "\\x1b[31m.png: \\x1b[2Jdark 50.0%  (then li\\nght\\ud800 50.0%)\n"
+    assert printed.err == ("predict: \\x1b[32m\\n.png: no such file\npredict: \\udcff.png: no such file\n")
+    served.save(served.model(metadata={}), "\x1b.onnx")
+    with pytest.raises(SystemExit, match=r"^predict: \\x1b.onnx is no model of this pipeline: class_names of its"):
+        predict.main()
+
+
+def test_an_option_that_there_is_not_cannot_either(run_predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_predict("-\x1b[31m.png")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_model_that_fails_while_it_runs_ends_it_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = served.nodes()
+    graph[0].input[0] = "by sevens"
+    graph.insert(0, onnx.helper.make_node("Constant", [], ["sizes"], value_ints=[-1, 4, 4, 7]))
+    graph.insert(1, onnx.helper.make_node("Reshape", ["images", "sizes"], ["by sevens"]))
+    served.save(served.model(graph=graph))
+    put("1.png", "2.png")
+    monkeypatch.setattr(sys, "argv", ["predict", "--model=model.onnx", "1.png", "2.png"])
+    with pytest.raises(SystemExit, match=r"^predict: model.onnx failed on images \(1, 4, 4, 1\): .*Reshape[^\n]*$"):
+        predict.main()
+
+
+def command(*arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    served.save(served.model(metadata=served.METADATA | {"class_names": '["h\u00e4ll", "dunkel"]'}))
+    words = (sys.executable, "-m", "serving.predict", "--model=model.onnx", *arguments)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_letter_that_the_output_cannot_hold_is_escaped() -> None:
+    put("1.png")
+    with command("1.png", stdout=subprocess.PIPE) as process:
+        assert process.communicate() == ("1.png: h\\xe4ll 50.0%  (then dunkel 50.0%)\n", "")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_a_traceback() -> None:
+    put("1.png")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with command("1.png", stdout=writer) as process:
+        os.close(writer)
+        assert process.communicate()[1] == ""
+    assert process.returncode == -signal.SIGPIPE
 
 
 def test_serving_imports_no_torch() -> None:
