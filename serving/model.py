@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from serving.images import MAX_SIDE, Resize
 from serving.session import SessionError, one_line, open_session
 
+SCHEMA_VERSION = "1"  # of the metadata: which steps from a file to the input it stands for
+
 
 class Predictor:
     """models/model.onnx, ready to classify."""
@@ -53,6 +55,11 @@ class Predictor:
 
 
 def _class_names(metadata: dict[str, str]) -> list[str]:
+    if (version := metadata.get("schema_version")) != SCHEMA_VERSION:
+        raise ValueError(
+            f"schema_version of its metadata is {reprlib.repr(version)}, this code reads {SCHEMA_VERSION!r}; "
+            "dvc repro export writes it anew"
+        )
     text = metadata.get("class_names", "")
     try:
         names = json.loads(text)

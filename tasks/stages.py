@@ -17,7 +17,11 @@ def no_source_delivered(_task: object, _run: object, state: State[Any]) -> bool:
 
 @task(task_run_name="download", cache_policy=NO_CACHE, retry_condition_fn=no_source_delivered)
 def download(time_limit_s: float, force: bool = False) -> StageRun:
-    """Fetch the dataset's archives and verify them, or take stock of your own images; `force`: even if DVC sees no need."""
+    """Fetch the dataset's archives and verify them, or take stock of your own images.
+
+    Args:
+        force: do it even if DVC sees no change.
+    """
     return reproduce("download", time_limit_s, get_run_logger(), force)
 
 

@@ -9,6 +9,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from tasks.exported.metadata import document, preprocessing
 from tasks.harness.errors import StageError
 from tasks.model.classifier import Description
 
@@ -52,17 +53,18 @@ def to_onnx(model: nn.Module, image_shape: list[int]) -> onnx.ModelProto:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     exported.graph.ClearField("value_info")
+    document(exported)
     return exported
 
 
 def provenance(description: Description, accuracy: float) -> dict[str, str]:
-    """Say in the model's metadata what it is and where it comes from; a value that is no string is JSON."""
+    """Say in the metadata what the model is, takes and comes from; a value that is no string is JSON."""
     return {
+        **preprocessing(description.image_shape, description.dataset.resize),
         "class_names": json.dumps(description.class_names),
         "dataset": description.dataset.name,
         "dataset_sources": json.dumps(description.dataset.sources),
         "network": description.network,
-        "resize": description.dataset.resize,
         "state_dict": description.state_dict,
         "test_accuracy": json.dumps(accuracy),
         "versions": json.dumps(

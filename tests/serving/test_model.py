@@ -61,6 +61,14 @@ def test_a_resize_that_is_not_known_is_refused(resize: str | None, named: str) -
     assert refusal(model(metadata=metadata)).endswith(f"resize of its metadata is {named}, not stretch or crop")
 
 
+@pytest.mark.parametrize(("version", "named"), [(None, "None"), ("2", "'2'")])
+def test_metadata_of_another_schema_may_mean_other_pixels_and_are_refused(version: str | None, named: str) -> None:
+    metadata = {key: value for key, value in (METADATA | {"schema_version": version}).items() if value is not None}
+    assert f"schema_version of its metadata is {named}, this code reads '1'; dvc repro export" in refusal(
+        model(metadata=metadata)
+    )
+
+
 @pytest.mark.parametrize(
     "inputs",
     [

@@ -206,7 +206,7 @@ def test_names_of_classes_and_files_cannot_steer_the_terminal(
     printed = capsys.readouterr()
     assert printed.out == "\\x1b[31m.png: \\x1b[2Jdark 50.0%  (then li\\nght\\ud800 50.0%)\n"
     assert printed.err == ("predict: \\x1b[32m\\n.png: no such file\npredict: \\udcff.png: no such file\n")
-    served.save(served.model(metadata={}), "\x1b.onnx")
+    served.save(served.model(metadata={"schema_version": "1"}), "\x1b.onnx")
     with pytest.raises(SystemExit, match=r"^predict: \\x1b.onnx is no model of this pipeline: class_names of its"):
         predict.main()
 

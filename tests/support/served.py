@@ -9,7 +9,7 @@ import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 CLASSES = ["dark", "light"]
-METADATA = {"class_names": json.dumps(CLASSES), "resize": "stretch"}
+METADATA = {"class_names": json.dumps(CLASSES), "resize": "stretch", "schema_version": "1"}
 
 
 def images(*sizes: str | int, dtype: int = TensorProto.UINT8, name: str = "images") -> ValueInfoProto:
