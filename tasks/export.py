@@ -2,7 +2,7 @@
 
 Reads:  params.yaml (export, evaluate.batch_size, train.threads), data/prepared/, models/model.pth, models/model.json,
         reports/metrics.json
-Writes: models/model.onnx, reports/parity.json
+Writes: models/model.onnx, models/labels.txt, reports/parity.json
 Run:    python -m tasks export
 """
 
@@ -12,6 +12,7 @@ import onnx
 import torch
 
 from tasks.exported.graph import check, provenance, to_onnx
+from tasks.exported.metadata import labels
 from tasks.gates import parity
 from tasks.gates.parity import REPORT
 from tasks.harness import section
@@ -28,6 +29,7 @@ from tasks.params.train import Train
 from tasks.prepared import Split
 
 ONNX = "models/model.onnx"
+LABELS = "models/labels.txt"
 METRICS = "reports/metrics.json"
 
 
@@ -36,13 +38,13 @@ def main() -> None:
         "export",
         reads=["data/prepared", PTH, JSON, METRICS],
         params=["export", "evaluate.batch_size", "train.threads"],
-        writes=[REPORT, ONNX],
+        writes=[REPORT, LABELS, ONNX],
     ) as running:
         params = section.load(Export)
         device = set_up(section.load(Train).threads)
         batch_size = section.load(Evaluate).batch_size
-        # As DVC does before it runs a stage: after a failure neither file is there.
-        for output in (ONNX, REPORT):
+        # As DVC does before it runs a stage: after a failure none of these files is there.
+        for output in (ONNX, LABELS, REPORT):
             Path(output).unlink(missing_ok=True)
         print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         model, description = classifier.load()
@@ -66,15 +68,16 @@ def main() -> None:
             running.publish(REPORT)
             raise StageError(
                 f"parity failed: {'; '.join(report.reasons)}. {ONNX} was withheld, see {REPORT}; "
-                f"if there was a good one before, it is back with: dvc checkout {ONNX}"
+                f"if there was a good one before, it is back with: dvc checkout {ONNX} {LABELS}"
             )
+        running.path(LABELS).write_bytes(labels(description.class_names))
         running.path(ONNX).write_bytes(content)
     print(
         f"Parity passed on {report.provider}: {report.samples:,} images at batch sizes "
         f"{', '.join(map(str, params.batch_sizes))}, largest logit error {report.max_abs_error:.2g} "
         f"(tolerance {params.tolerance:g}), {report.ties} ties"
     )
-    print(f"Saved ONNX model to {ONNX}")
+    print(f"Saved ONNX model to {ONNX}, its class names to {LABELS}")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def test_failed_parity_withholds_the_model_and_dvc_brings_the_last_good_one_back
     assert reason.startswith("training failed. export: parity failed: ")
     assert "a probability differs by" in reason
     assert "export.tolerance is 1e-30" in reason
-    assert reason.endswith("it is back with: dvc checkout models/model.onnx")
+    assert reason.endswith("it is back with: dvc checkout models/model.onnx models/labels.txt")
     assert log == "log: .cache/logs/export.log"
     assert "export: parity failed: " in (project / ".cache/logs/export.log").read_text()
     assert "Traceback" not in answer.stdout

@@ -12,9 +12,10 @@ from serving.session import open_session
 from tasks import export
 from tasks.harness import lock, stage
 from tasks.harness.records import read_json
+from tasks.prepared import Card
 from tests.support.params import write_params
 
-ONNX, PARITY = Path("models/model.onnx"), Path("reports/parity.json")
+ONNX, LABELS, PARITY = Path("models/model.onnx"), Path("models/labels.txt"), Path("reports/parity.json")
 
 
 @pytest.fixture
@@ -55,9 +56,13 @@ def test_one_file_is_all_there_is(
 
 
 def test_the_same_model_gives_the_same_bytes(exported: Path) -> None:
-    first = [path.read_bytes() for path in (ONNX, PARITY)]
+    first = [path.read_bytes() for path in (ONNX, LABELS, PARITY)]
     export.main()
-    assert [path.read_bytes() for path in (ONNX, PARITY)] == first
+    assert [path.read_bytes() for path in (ONNX, LABELS, PARITY)] == first
+
+
+def test_labels_are_the_class_names_in_the_order_of_the_outputs(exported: Path) -> None:
+    assert LABELS.read_text().splitlines() == Card.read().class_names
 
 
 def test_a_model_with_a_nudged_weight_is_withheld(made: onnx.ModelProto) -> None:
@@ -68,7 +73,7 @@ def test_a_model_with_a_nudged_weight_is_withheld(made: onnx.ModelProto) -> None
     message = refusal()
     assert re.match(r"export: parity failed: the logits of test image \d at batch size \d differ by 0.001", message)
     assert "export.tolerance is 0.0001" in message
-    assert "dvc checkout models/model.onnx" in message
+    assert message.endswith("dvc checkout models/model.onnx models/labels.txt")
     assert sorted(path.name for path in Path("models").iterdir()) == ["model.json", "model.pth"]
     found = read_json(PARITY)
     assert not found["passed"]
@@ -96,6 +101,7 @@ def test_a_missing_model_leaves_no_older_one(exported: Path) -> None:
     Path("models/model.pth").unlink()
     assert "models/model.pth is missing: run the stages before this one too" in refusal()
     assert not ONNX.exists()
+    assert not LABELS.exists()
     assert not PARITY.exists()
 
 
