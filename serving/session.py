@@ -102,7 +102,8 @@ def _open_on(
     # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
     settings = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=[(provider, settings)])
+        # Without fallback: after a failure, in a run, too, it would try another provider and print that it does.
+        session = onnxruntime.InferenceSession(content, options, providers=[(provider, settings)], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's own exceptions have no common base below Exception
         failure = SessionError if provider == CPU else ProviderError
         raise failure(f"{provider} cannot run {name}: {one_line(error)}") from None

@@ -83,3 +83,11 @@ def test_what_a_model_says_reaches_no_terminal_unescaped(
     assert printed.endswith("; trying the next best\n")
     assert printed.count("\n") == 1
     assert "\x1b" not in printed
+
+
+def test_a_model_that_fails_is_not_tried_again(workspace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime's own fallback prints that it does, where it cannot read its error's text among other reasons."""
+    content = served.model().SerializeToString().replace(b"Softmax", b"\xff" * 7)
+    with pytest.raises(SessionError, match="cannot run the model: 'utf-8' codec can't decode"):
+        open_session(content, "CPUExecutionProvider")
+    assert capfd.readouterr() == ("", "")
