@@ -19,7 +19,7 @@ from serving import model as serving_model
 from serving.images import decode
 from serving.model import Predictor
 from tasks.exported import graph, metadata
-from tasks.model.classifier import Classifier, Description
+from tasks.model.classifier import Classifier, Description, Trained
 
 Pixels = NDArray[Any]
 TURNED: dict[int, Callable[[Pixels], Pixels]] = {
@@ -118,7 +118,7 @@ def triangles(old: int, new: int, start: float, scale: float) -> Pixels:
 
 def describe(image_shape: list[int], resize: str) -> Description:
     nothing: dict[str, Any] = dict.fromkeys(Description.__dataclass_fields__)
-    dataset = {"name": "photographs", "sources": {}, "resize": resize}
+    dataset = Trained("photographs", {}, {}, resize)
     named = {"class_names": list("abcde"), "network": "Linear", "state_dict": "sha256:", "versions": {}}
     return Description(**nothing | named | {"image_shape": image_shape, "dataset": dataset})
 
