@@ -2,54 +2,58 @@
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := $(VENV)/bin
-# One installation, shared by all targets: anew only after requirements.txt has changed.
-INSTALLED := $(VENV)/.installed
+# What names files or says when goes to Python by the environment, as it was typed: no shell reads it, nor make itself.
+$(foreach name,CRON DATASET IMAGE RECIPE,$(eval override $(name) := $$(value $(name))))
+export CRON DATASET IMAGE RECIPE
 
-.PHONY: help run schedule report unit test bench check predict lock clean
+.PHONY: help installed install run schedule report unit test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(INSTALLED) ## train, evaluate, export and verify; RECIPE=name or DATASET=name chooses one of recipes/
-	@$(BIN)/python -m flows run $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(DATASET),--dataset "$(DATASET)")
+run: installed ## train, evaluate, export and verify; RECIPE=name or DATASET=name chooses one of recipes/
+	@$(BIN)/python -m flows run
 
-schedule: $(INSTALLED) ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
-	@$(BIN)/python -m flows retraining --cron "$(or $(CRON),$(error when? make schedule CRON="0 3 * * *"))"
+schedule: installed ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
+	@$(BIN)/python -m flows retraining
 
-report: $(INSTALLED) ## write reports/report.html and reports/report.md: all that there is to see of the last run
+report: installed ## write reports/report.html and reports/report.md: all that there is to see of the last run
 	@$(BIN)/python -m flows report
 
 # Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
-unit: $(INSTALLED) ## run all tests but the whole runs: within a minute
+unit: installed ## run all tests but the whole runs: within a minute
 	@$(PYTEST) --ignore=tests/runs $(ARGS)
 
-test: $(INSTALLED) ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
+test: installed ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
 	@$(PYTEST) $(ARGS)
 
-bench: $(INSTALLED) ## measure speed and memory on the data in DATA_MIRROR=folder, into benchmarks/README.md
+bench: installed ## measure speed and memory on the data in DATA_MIRROR=folder, into benchmarks/README.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-check: $(INSTALLED) ## ruff (format and lint) and mypy --strict
+check: installed ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-predict: $(INSTALLED) ## classify image files: IMAGE="a.png b.jpg"
-	@$(BIN)/python -m serving.predict $(or $(IMAGE),$(error which image? make predict IMAGE=path.png))
+predict: installed ## classify image files and those in folders: IMAGE=path, or IMAGE="a.png 'b c.jpg' folder"
+	@$(BIN)/python -m serving.predict
 
-lock: $(INSTALLED) ## renew requirements.txt and requirements-serving.txt from pyproject.toml
+lock: installed ## renew requirements.txt and requirements-serving.txt from pyproject.toml
 	$(BIN)/python .ci/lock.py
 
 clean: ## remove the environment and what tools left behind; data, models and the caches of data and runs stay
 	rm -rf $(VENV) dvc_plots .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(INSTALLED): requirements.txt
+# One installation, shared by all targets and by all clones that name it: anew only for another lock.
+installed: $(if $(shell cmp -s requirements.txt $(VENV)/requirements.txt && echo the same),,install)
+
+install:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v <= (3, 13) and \
 		f"Python 3.11, 3.12 or 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
 	@echo "Installing the lock into $(VENV): once, about 6 GB with PyTorch, a few minutes"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	@touch $@
+	@cp requirements.txt $(VENV)

@@ -6,6 +6,7 @@ Run:    python -m flows retraining --cron "0 3 * * *"
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -69,10 +70,19 @@ def retraining(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows retraining", description=__doc__.splitlines()[0])
-    when = parser.add_mutually_exclusive_group(required=True)
-    when.add_argument("--cron", type=_cron, help='for example "0 3 * * *": every night at three, UTC')
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
+        "--cron",
+        type=_cron,
+        default=os.environ.get("CRON") or None,
+        help='for example "0 3 * * *": every night at three, UTC (default: CRON of the environment)',
+    )
     when.add_argument("--interval", type=_seconds, metavar="SECONDS")
     options = parser.parse_args(arguments)
+    if options.interval:
+        options.cron = None
+    elif not options.cron:
+        parser.error('when? make schedule CRON="0 3 * * *"')
     schedule.run([sys.executable, "-m", "flows.serve", options.cron or "", str(options.interval or 0)])
 
 

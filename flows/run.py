@@ -5,6 +5,7 @@ Run:    python -m flows run [--recipe NAME | --dataset NAME]
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,12 +31,21 @@ NOTICE = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows run", description=__doc__.splitlines()[0])
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument("--recipe", metavar="NAME", help="write what recipes/NAME.yaml says to params.yaml first")
-    chosen.add_argument(
-        "--dataset", metavar="NAME", help="the same with its recipe, unless params.yaml names it already"
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        default=os.environ.get("RECIPE", ""),
+        help="write what recipes/NAME.yaml says to params.yaml first (default: RECIPE of the environment)",
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        default=os.environ.get("DATASET", ""),
+        help="the same with its recipe, unless params.yaml names it already (default: DATASET of the environment)",
     )
     options = parser.parse_args(arguments)
+    if options.recipe and options.dataset:
+        parser.error(f"RECIPE={options.recipe} and DATASET={options.dataset} cannot both be chosen: each is a recipe")
     try:
         with project_lock.hold():
             if options.recipe or options.dataset:
@@ -49,13 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"make run: {error}")
 
 
-def _chosen(recipe: str | None, dataset: str | None) -> list[str]:
+def _chosen(recipe: str, dataset: str) -> list[str]:
     """List the overrides of a recipe, or of a dataset's; none where params.yaml names the dataset already.
 
     Whatever was changed since is then the user's choice.
     """
-    if dataset is None:
-        return recipes.changes(recipe or "")
+    if recipe:
+        return recipes.changes(recipe)
     changes = recipes.for_dataset(dataset)
     return [] if whole.load().download.dataset == dataset else changes
 

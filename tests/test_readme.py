@@ -1,5 +1,6 @@
 """The README, the Makefile and the locks keep their word."""
 
+import os
 import re
 import subprocess
 import sys
@@ -63,10 +64,37 @@ def test_make_refuses_a_python_that_is_too_old(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run make with this Python as the project's own."""
+    environment = (f"VENV={Path(sys.executable).parents[1]}", "--old-file=installed")
+    return subprocess.run(("make", *environment, *words), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_make_predict_without_an_image_says_what_to_type() -> None:
-    answer = subprocess.run(("make", "--dry-run", "predict"), cwd=ROOT, capture_output=True, text=True, check=False)
+    answer = make("predict")
     assert answer.returncode != 0
-    assert "make predict IMAGE=path.png" in answer.stderr
+    assert "which image? make predict IMAGE=path.png" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "variable"), [("predict", "IMAGE"), ("run", "RECIPE"), ("run", "DATASET"), ("schedule", "CRON")]
+)
+def test_what_make_is_given_runs_no_second_command(target: str, variable: str, tmp_path: Path) -> None:
+    value = f"x y\"; touch {tmp_path}/shell; $(shell touch {tmp_path}/make) `touch {tmp_path}/quotes` '"
+    answer = make(target, f"{variable}={value}")
+    assert answer.returncode != 0
+    assert "touch" in answer.stderr, "Python got it as it was typed"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("installed", ["the same", "another"])
+def test_the_lock_decides_whether_to_install(tmp_path: Path, installed: str) -> None:
+    lock = (ROOT / "requirements.txt").read_text()
+    (tmp_path / "requirements.txt").write_text(lock if installed == "the same" else f"{lock}#")
+    os.utime(tmp_path / "requirements.txt", (0, 0))  # long before the clone's, which is as old as the clone
+    words = ("make", "--dry-run", "installed", f"VENV={tmp_path}", f"PYTHON={sys.executable}")
+    planned = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("pip install" in planned) == (installed == "another")
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-serving.txt"])

@@ -10,6 +10,7 @@ from tasks.data.datasets import DATASETS
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What would be run beside a server."""
+    monkeypatch.delenv("CRON", raising=False)
     started: list[list[str]] = []
     monkeypatch.setattr(schedule, "run", started.append)
     return started
@@ -30,10 +31,19 @@ def test_an_interval_that_is_none(seconds: str, capsys: pytest.CaptureFixture[st
     assert f"{seconds!r} is no number of seconds" in capsys.readouterr().err
 
 
-def test_a_schedule_is_a_cron_expression_or_an_interval(commands: list[list[str]]) -> None:
+def test_a_schedule_is_a_cron_expression_or_an_interval(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     retraining.main(["--cron", "0 3 * * *"])
     retraining.main(["--interval", "15"])
     assert [command[-3:] for command in commands] == [["flows.serve", "0 3 * * *", "0"], ["flows.serve", "", "15"]]
+    with pytest.raises(SystemExit, match="2"):
+        retraining.main([])
+    monkeypatch.setenv("CRON", "0 4 * * *")
+    retraining.main([])
+    retraining.main(["--interval", "15"])
+    assert [command[-2:] for command in commands[2:]] == [["0 4 * * *", "0"], ["", "15"]]
+    monkeypatch.setenv("CRON", "0 4")
     with pytest.raises(SystemExit, match="2"):
         retraining.main([])
 

@@ -26,6 +26,17 @@ def test_a_recipe_is_written_to_params(changes: list[list[str]]) -> None:
     assert changes[0][0] == "download.dataset=cifar10"
 
 
+@pytest.mark.parametrize("name", ["RECIPE", "DATASET"])
+def test_make_names_a_recipe_by_the_environment(
+    changes: list[list[str]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("RECIPE", "")
+    monkeypatch.setenv("DATASET", "")
+    monkeypatch.setenv(name, "cifar10")
+    run.main([])
+    assert changes == [recipes.changes("cifar10")]
+
+
 def test_a_datasets_recipe_is_written_unless_params_name_the_dataset_already(changes: list[list[str]]) -> None:
     run.main(["--dataset", "digits"])
     write_params(download={"dataset": "digits"})
