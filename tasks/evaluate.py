@@ -2,7 +2,7 @@
 splits whose label it doubts most.
 
 Reads:  params.yaml (evaluate, train.threads), data/prepared/, models/model.pth, models/model.json
-Writes: reports/metrics.json, reports/predictions.csv, reports/suspects.csv, reports/samples.png,
+Writes: reports/evaluation.json, reports/predictions.csv, reports/suspects.csv, reports/samples.png,
         reports/predictions.png, reports/suspects.png
 Run:    python -m tasks evaluate
 """
@@ -26,7 +26,7 @@ from tasks.params.evaluate import Evaluate
 from tasks.params.train import Train
 from tasks.prepared import SPLITS, Card, Split
 
-METRICS = "reports/metrics.json"
+EVALUATION = "reports/evaluation.json"
 PREDICTIONS = "reports/predictions.csv"
 SUSPECTS = "reports/suspects.csv"
 SAMPLES_PNG = "reports/samples.png"
@@ -39,7 +39,7 @@ def main() -> None:
         "evaluate",
         reads=["data/prepared", PTH, JSON],
         params=["evaluate", "train.threads"],
-        writes=[SAMPLES_PNG, PREDICTIONS_PNG, SUSPECTS_PNG, PREDICTIONS, SUSPECTS, METRICS],
+        writes=[SAMPLES_PNG, PREDICTIONS_PNG, SUSPECTS_PNG, PREDICTIONS, SUSPECTS, EVALUATION],
     ) as running:
         params = section.load(Evaluate)
         device = set_up(section.load(Train).threads)
@@ -50,9 +50,9 @@ def main() -> None:
         splits = {split: Split.read(split) for split in SPLITS}
         scored = {split: scores.score(model, splits[split], params.batch_size, device) for split in SPLITS}
 
-        metrics = measure(scored["test"], card.class_names)
+        evaluation = measure(scored["test"], card.class_names)
         doubted = suspects(scored, card.class_names)
-        write_json(running.path(METRICS), metrics)
+        write_json(running.path(EVALUATION), evaluation)
         write_predictions(running.path(PREDICTIONS), scored["test"], card.class_names)
         write_suspects(running.path(SUSPECTS), doubted)
         pictures.samples(splits["train"], card.class_names, params.pictures).savefig(running.path(SAMPLES_PNG))
@@ -60,8 +60,8 @@ def main() -> None:
         predicted.savefig(running.path(PREDICTIONS_PNG))
         pictures.suspects(splits, doubted[: params.pictures]).savefig(running.path(SUSPECTS_PNG))
     print(
-        f"Test: accuracy {metrics['accuracy']:.1%}, average loss {metrics['loss']:.6f}, "
-        f"calibration error {metrics['calibration_error']:.1%}, {metrics['samples']:,} images"
+        f"Test: accuracy {evaluation['accuracy']:.1%}, average loss {evaluation['loss']:.6f}, "
+        f"calibration error {evaluation['calibration_error']:.1%}, {evaluation['samples']:,} images"
     )
 
 

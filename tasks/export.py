@@ -1,12 +1,16 @@
 """Export the network to ONNX, and publish the file only if the parity gate passes.
 
 Reads:  params.yaml (export, evaluate.batch_size, train.threads), data/prepared/, models/model.pth, models/model.json,
+        reports/evaluation.json
+Writes: models/model.onnx, models/labels.txt, reports/parity.json, and the figures by which runs are compared:
         reports/metrics.json
-Writes: models/model.onnx, models/labels.txt, reports/parity.json
 Run:    python -m tasks export
 """
 
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -30,27 +34,33 @@ from tasks.prepared import Split
 
 ONNX = "models/model.onnx"
 LABELS = "models/labels.txt"
+EVALUATION = "reports/evaluation.json"
 METRICS = "reports/metrics.json"
+# Fewer digits than the processors of two machines agree on, so that the same run elsewhere leaves git's file as it is;
+# and no more than DVC shows: its tables would have a smaller number than this as 0.0.
+DECIMALS = 4
+SMALLEST_POWER = -5
 
 
 def main() -> None:
     with stage(
         "export",
-        reads=["data/prepared", PTH, JSON, METRICS],
+        reads=["data/prepared", PTH, JSON, EVALUATION],
         params=["export", "evaluate.batch_size", "train.threads"],
-        writes=[REPORT, LABELS, ONNX],
+        writes=[REPORT, METRICS, LABELS, ONNX],
     ) as running:
         params = section.load(Export)
         device = set_up(section.load(Train).threads)
         batch_size = section.load(Evaluate).batch_size
-        # As DVC does before it runs a stage: after a failure none of these files is there.
-        for output in (ONNX, LABELS, REPORT):
+        # As DVC does before it runs a stage: after a failure none of them is there.
+        for output in (ONNX, LABELS, METRICS, REPORT):
             Path(output).unlink(missing_ok=True)
         print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         model, description = classifier.load()
         test = Split.read("test")
         exported = to_onnx(model, description.image_shape)
-        onnx.helper.set_model_props(exported, provenance(description, read_json(Path(METRICS))["accuracy"]))
+        evaluation = read_json(Path(EVALUATION))
+        onnx.helper.set_model_props(exported, provenance(description, evaluation["accuracy"]))
         check(exported, description)
         reference = predict(model.to(device), test, batch_size, device).numpy()
         content = exported.SerializeToString(deterministic=True)
@@ -70,6 +80,10 @@ def main() -> None:
                 f"parity failed: {'; '.join(report.reasons)}. {ONNX} was withheld, see {REPORT}; "
                 f"if there was a good one before, it is back with: dvc checkout {ONNX} {LABELS}"
             )
+        assert report.max_abs_error is not None  # it passed
+        # Without the schema version that other JSON files have: DVC would make a column of it.
+        text = json.dumps(metrics(evaluation, report.max_abs_error), indent=2)
+        running.path(METRICS).write_text(text + "\n", encoding="utf-8")
         running.path(LABELS).write_bytes(labels(description.class_names))
         running.path(ONNX).write_bytes(content)
     print(
@@ -78,6 +92,18 @@ def main() -> None:
         f"(tolerance {params.tolerance:g}), {report.ties} ties"
     )
     print(f"Saved ONNX model to {ONNX}, its class names to {LABELS}")
+
+
+def metrics(evaluation: dict[str, Any], largest_logit_error: float) -> dict[str, float]:
+    """Compute the contents of metrics.json; of the logit error it holds the power of ten that it is below."""
+    recalls = [scores["recall"] for scores in evaluation["per_class"].values() if scores["support"]]
+    rounded = {name: evaluation[name] for name in ("accuracy", "loss", "calibration_error")}
+    rounded["lowest_recall"] = min(recalls)  # of a class
+    power = math.floor(math.log10(largest_logit_error)) + 1 if largest_logit_error else SMALLEST_POWER
+    return {
+        **{name: round(value, DECIMALS) for name, value in rounded.items()},
+        "logit_error_below": float(f"1e{max(power, SMALLEST_POWER)}"),
+    }
 
 
 if __name__ == "__main__":

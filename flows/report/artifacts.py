@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.report import verdicts
-from flows.report.summary import METRICS
+from flows.report.summary import EVALUATION
 from tasks.dvc import StageRun
 from tasks.gates.verdict import Verdict
 from tasks.harness.records import read_json
@@ -14,7 +14,7 @@ from tasks.prepared import Card
 
 def publish(runs: Sequence[StageRun]) -> None:
     """Create Prefect's artifacts: a table of the metrics, and a report with the verdict of every gate."""
-    metrics = read_json(METRICS)
+    metrics = read_json(EVALUATION)
     create_table_artifact(
         key="metrics",
         description=f"Accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.4f}, {metrics['samples']:,} images",
@@ -28,7 +28,7 @@ def publish(runs: Sequence[StageRun]) -> None:
 
 
 def markdown(runs: Sequence[StageRun], found: Sequence[Verdict]) -> str:
-    metrics, dataset = read_json(METRICS), Card.read().name
+    metrics, dataset = read_json(EVALUATION), Card.read().name
     gates = "\n".join(f"- **{verdict.gate}** {verdicts.line(verdict)}" for verdict in found)
     stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
     if not any(run.stage == "export" for run in runs):

@@ -50,7 +50,7 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    data, metrics = (summary.read(folder / path) or {} for path in (summary.DATA, summary.METRICS))
+    data, metrics = (summary.read(folder / path) or {} for path in (summary.DATA, summary.EVALUATION))
     figures = {
         "dataset": data.get("dataset"),
         "accuracy": metrics.get("accuracy"),

@@ -67,7 +67,7 @@ def gather() -> dict[str, Any]:
     if data is None:
         raise StageError(f"there is no {summary.DATA} yet: make run")
     passed = data["passed"]  # else what else there is belongs to another run
-    metrics = summary.read(summary.METRICS) if passed else None
+    metrics = summary.read(summary.EVALUATION) if passed else None
     found = verdicts.read()
     changed = stale()
     before = None if changed else last_good.before()

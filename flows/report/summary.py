@@ -14,7 +14,7 @@ from tasks.harness.records import read_json, write_json
 from tasks.params import whole
 from tasks.prepared import Card
 
-METRICS = Path("reports/metrics.json")
+EVALUATION = Path("reports/evaluation.json")
 DATA = Path("reports/data.json")
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
@@ -27,7 +27,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 def summary(runs: Sequence[StageRun]) -> str:
     """Lay out the result of a run as a short table for a terminal."""
-    metrics = read_json(METRICS)
+    metrics = read_json(EVALUATION)
     rows = {
         "accuracy": f"{metrics['accuracy']:.1%} of {Card.read().sizes['test']:,} test images",
         "loss": f"{metrics['loss']:.4f}",

@@ -8,16 +8,16 @@ from tasks.dvc import log_path
 
 FOLDER = Path(".cache/last-good")
 EARLIER = Path(".cache/before-last-good")  # the last complete run that came to something else
-KEPT = ("params.yaml", "dvc.lock", "reports")
+KEPT_BY_GIT = ("params.yaml", "dvc.lock", "reports/metrics.json")  # what a run writes and DVC does not keep
 
 
 def keep() -> None:
-    """Copy what a run that is complete has left in git's part of the project."""
+    """Copy what a run that is complete has left in git's part of the project, and the figures that it came to."""
     partial = FOLDER.with_name(f".partial-{FOLDER.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in KEPT:
-        (shutil.copytree if Path(name).is_dir() else shutil.copy2)(name, partial / name)
+    (partial / "reports").mkdir(parents=True)
+    for path in (*map(Path, KEPT_BY_GIT), *Path("reports").glob("*.json")):
+        shutil.copyfile(path, partial / path)
     if FOLDER.exists() and not _same(FOLDER):
         shutil.rmtree(EARLIER, ignore_errors=True)
         FOLDER.rename(EARLIER)
@@ -40,7 +40,10 @@ def way_back(stage: str) -> str:
     if FOLDER.exists():
         dvc = Path(sys.executable).with_name("dvc")
         dvc = dvc.relative_to(Path.cwd()) if dvc.is_relative_to(Path.cwd()) else dvc
-        back = f"back to the last complete run: cp -R {FOLDER}/. . && {dvc} checkout"
+        # One by one: of the other figures there DVC has the files, and what it has linked may not be written over.
+        copies = " && ".join(f"cp {FOLDER}/{name} {name}" for name in KEPT_BY_GIT)
+        # The report of a gate that failed is in DVC's way, and so is a learning curve that was not finished.
+        back = f"back to the last complete run: {copies} && {dvc} checkout --force"
     else:  # nothing that DVC could check out was ever made here
-        back = f"back to the last commit: git restore {' '.join(KEPT)}"
+        back = "back to the last commit: git restore params.yaml dvc.lock reports"
     return f"log: {log_path(stage)}\n{back}"

@@ -71,7 +71,7 @@ def calibration_error(bins: list[dict[str, float]]) -> float:
 
 
 def measure(test: Scores, class_names: list[str]) -> dict[str, Any]:
-    """Compute the contents of metrics.json.
+    """Compute the contents of evaluation.json.
 
     Precision, recall and F1 of a class that is never predicted, or has no image, are 0.
     """

@@ -6,7 +6,10 @@ CURVE = Path("reports/learning_curve.csv")
 
 
 class LearningCurve:
-    """reports/learning_curve.csv, a row an epoch; written as the run goes, so that `dvc plots show` can follow it."""
+    """reports/learning_curve.csv, a row an epoch; written as the run goes, so that `dvc plots show` can follow it.
+
+    A new file takes the old one's place each time, which may be a link to DVC's cache, where nothing may change.
+    """
 
     def __init__(self) -> None:
         CURVE.parent.mkdir(exist_ok=True)
@@ -17,4 +20,6 @@ class LearningCurve:
 
     def write(self, text: str) -> None:
         self.text = text
-        CURVE.write_text(text)
+        partial = CURVE.with_name(f".partial-{CURVE.name}")
+        partial.write_text(text)
+        partial.replace(CURVE)

@@ -1,6 +1,7 @@
 """The whole pipeline through DVC's own commands: the same bytes as through the flow, and what a DVC user expects."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from ruamel.yaml import YAML
 
 from flows import recipes
 from tests.support.project import Command, change, copy_project
+
+WIDTH = 120  # of a terminal
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +53,37 @@ def test_dag_shows_the_chain(project: Path, lock: bytes, command: Command) -> No
         assert f'"{edge}"' in printed
 
 
-def test_metrics_and_artifacts_are_known(project: Path, lock: bytes, command: Command) -> None:
+def test_the_metrics_fit_a_terminal_and_are_numbers_that_a_person_reads(
+    project: Path, lock: bytes, command: Command
+) -> None:
     shown = json.loads(command("dvc", "metrics", "show", "--json", cwd=project).stdout)[""]["data"]
-    assert shown["reports/metrics.json"]["data"]["accuracy"] > 0.8
-    assert shown["reports/parity.json"]["data"]["passed"] is True
+    assert list(shown) == ["reports/metrics.json"]
+    metrics = shown["reports/metrics.json"]["data"]
+    assert set(metrics) == {"accuracy", "loss", "calibration_error", "lowest_recall", "logit_error_below"}
+    assert metrics["accuracy"] > 0.8
+    table = command("dvc", "metrics", "show", cwd=project).stdout.splitlines()
+    difference = command("dvc", "metrics", "diff", "--all", cwd=project).stdout
+    assert all(len(line) <= WIDTH for line in (*table, *difference.splitlines()))
+    assert re.search(r"logit_error_below +\S+ +1e-0\d", difference), "rounded, it would be 0.0"
+
+
+def test_a_stage_that_failed_leaves_its_report_and_is_restored_when_the_reason_is_gone(
+    project: Path, lock: bytes, command: Command
+) -> None:
+    report, whole = project / "reports/data.json", (project / "params.yaml").read_bytes()
+    passed = report.read_bytes()
+    change(project, "transform.test_fraction=0.9999")  # nothing is left to train on
+    for _ in range(2):
+        answer = command("dvc", "repro", cwd=project, check=False)
+        assert "transform: the train split would be empty" in answer.stdout
+        assert json.loads(report.read_text())["passed"] is False
+    (project / "params.yaml").write_bytes(whole)
+    assert "Stage 'transform' is cached" in command("dvc", "repro", cwd=project).stdout
+    assert report.read_bytes() == passed
+    assert (project / "dvc.lock").read_bytes() == lock
+
+
+def test_artifacts_are_known(project: Path, lock: bytes) -> None:
     artifacts = YAML(typ="safe").load((project / "dvc.yaml").read_text())["artifacts"]
     assert {entry["path"] for entry in artifacts.values()} == {"models/model.pth", "models/model.onnx"}
 
@@ -88,12 +118,12 @@ def test_what_is_pushed_can_be_pulled_by_a_clone(project: Path, lock: bytes, tmp
     command("dvc", "remote", "add", "--default", "folder", str(tmp_path / "remote"), cwd=project)
     command("dvc", "push", cwd=project)
     clone = copy_project(tmp_path / "clone")
-    for name in ("params.yaml", "dvc.lock", ".dvc/config", "reports/metrics.json", "reports/parity.json"):
+    for name in ("params.yaml", "dvc.lock", ".dvc/config", "reports/metrics.json"):
         (clone / name).write_bytes((project / name).read_bytes())
-    for path in (project / "reports").iterdir():
-        (clone / "reports" / path.name).write_bytes(path.read_bytes())
     command("dvc", "pull", cwd=clone)
-    for name in ("models/model.onnx", "models/model.pth", "data/prepared/train_images.npy"):
+    reports = [f"reports/{path.name}" for path in (project / "reports").iterdir()]
+    assert {"reports/data.json", "reports/evaluation.json", "reports/parity.json"} < set(reports)
+    for name in ("models/model.onnx", "models/model.pth", "data/prepared/train_images.npy", *reports):
         assert (clone / name).read_bytes() == (project / name).read_bytes()
     assert command("dvc", "status", cwd=clone).stdout == "Data and pipelines are up to date.\n"
 
@@ -109,3 +139,18 @@ def test_an_experiment_runs_with_a_changed_parameter(project: Path, lock: bytes,
     assert (project / "params.yaml").read_text().count("#") == shipped.count("#")
     assert (project / "reports/learning_curve.csv").read_text().count("\n") == 2
     assert command("dvc", "status", cwd=project).stdout == "Data and pipelines are up to date.\n"
+
+    # On a terminal that is wide enough for anything. Deps, of which DVC shows the hashes, have a slash in their names.
+    words = ("dvc", "exp", "show", "--no-pager", "--only-changed", "--drop", ".*/")
+    shown = command(*words, cwd=project, COLUMNS="1000").stdout
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= WIDTH
+    header = next(line for line in shown.splitlines() if "Experiment" in line).split()
+    assert header[:2] == ["Experiment", "Created"]
+    assert set(header[2:]) <= {
+        "accuracy",
+        "loss",
+        "calibration_error",
+        "lowest_recall",
+        "logit_error_below",
+        "train.epochs",
+    }

@@ -50,7 +50,7 @@ def test_metrics_are_those_of_the_quickstarts_class_on_torchvisions_images(
     project: Path, predicted: tuple[Tensor, Tensor]
 ) -> None:
     logits, labels = predicted
-    metrics = json.loads((project / "reports/metrics.json").read_text())
+    metrics = json.loads((project / "reports/evaluation.json").read_text())
     names = FashionMNIST.classes
     theirs = classification_report(labels, logits.argmax(1), target_names=names, output_dict=True, zero_division=0)
     assert metrics["accuracy"] == theirs["accuracy"]

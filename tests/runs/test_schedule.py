@@ -114,7 +114,10 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
     printed = wait_for(schedule, r"Finished in state Failed\('Flow run encountered an exception: StageFailed: export:")
     assert any(line.startswith("log: .cache/logs/export.log") for line in printed)
-    assert any(line.startswith("back to the last complete run: cp -R .cache/last-good/. . &&") for line in printed)
+    assert any(
+        line.startswith("back to the last complete run: cp .cache/last-good/params.yaml params.yaml &&")
+        for line in printed
+    )
 
     processes = psutil.Process(schedule.pid).children(recursive=True)
     assert processes

@@ -27,6 +27,6 @@ def write_reports() -> None:
     sizes: dict[SplitName, int] = {"train": 6000, "validation": 1000, "test": 2000}
     card = Card("pets", ["cat", "dog"], [28, 28, 1], [0.5], [0.5], sizes, {}, "stretch", {})
     card.write(Path("data/prepared"))
-    write_json(Path("reports/metrics.json"), METRICS)
+    write_json(Path("reports/evaluation.json"), METRICS)
     write_verdict("data", figures={"images": 9000})
     write_verdict("parity", figures=FIGURES)

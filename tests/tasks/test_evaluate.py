@@ -14,7 +14,7 @@ from tests.support.params import write_params
 
 
 def test_the_stage_writes_its_reports(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    metrics = json.loads((evaluated / "metrics.json").read_text())
+    metrics = json.loads((evaluated / "evaluation.json").read_text())
     assert metrics["schema_version"] == 1
     assert list(metrics["per_class"]) == Card.read().class_names
     with (evaluated / "predictions.csv").open(newline="") as file:
@@ -38,10 +38,10 @@ def test_the_same_model_gives_the_same_bytes(evaluated: Path) -> None:
 
 
 def test_the_batch_size_does_not_change_what_is_measured(evaluated: Path) -> None:
-    first = json.loads((evaluated / "metrics.json").read_text())
+    first = json.loads((evaluated / "evaluation.json").read_text())
     write_params(evaluate={"batch_size": 1})
     evaluate.main()
-    second = json.loads((evaluated / "metrics.json").read_text())
+    second = json.loads((evaluated / "evaluation.json").read_text())
     for name in ("loss", "calibration_error"):
         assert second.pop(name) == pytest.approx(first.pop(name), rel=1e-5)
     for row, other in zip(second.pop("calibration"), first.pop("calibration"), strict=True):

@@ -1,5 +1,6 @@
 """export: a model that passes the parity gate is published; after a failure there is none, but after a refusal."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from tasks.harness.records import read_json
 from tasks.prepared import Card
 from tests.support.params import write_params
 
-ONNX, LABELS, PARITY = Path("models/model.onnx"), Path("models/labels.txt"), Path("reports/parity.json")
+ONNX, LABELS = Path("models/model.onnx"), Path("models/labels.txt")
+PARITY, METRICS = Path("reports/parity.json"), Path("reports/metrics.json")
+WRITTEN = (ONNX, LABELS, PARITY, METRICS)
 
 
 @pytest.fixture
@@ -42,7 +45,27 @@ def test_a_model_that_passed_is_published(exported: Path) -> None:
     )
     assert found["nodes"] > 0
     assert [entry["size"] for entry in found["batch_sizes"]] == [1, 3]
-    assert found["accuracy_pth"] == found["accuracy_onnx"] == read_json(Path("reports/metrics.json"))["accuracy"]
+    assert found["accuracy_pth"] == found["accuracy_onnx"] == read_json(Path("reports/evaluation.json"))["accuracy"]
+
+
+def test_metrics_json_holds_the_figures_of_a_run_so_far_as_two_machines_agree_on_them(exported: Path) -> None:
+    found, evaluation = json.loads(METRICS.read_text()), read_json(Path("reports/evaluation.json"))
+    assert list(found) == ["accuracy", "loss", "calibration_error", "lowest_recall", "logit_error_below"]
+    assert found["loss"] == round(evaluation["loss"], 4) != evaluation["loss"]
+    assert found["lowest_recall"] == min(scores["recall"] for scores in list(evaluation["per_class"].values())[:2])
+    assert found["logit_error_below"] == 1e-5 > read_json(PARITY)["max_abs_error"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "below"), [(0.0, 1e-5), (3e-7, 1e-5), (9.99e-6, 1e-5), (1e-5, 1e-4), (2.3e-5, 1e-4), (0.5, 1.0)]
+)
+def test_the_logit_error_is_a_power_of_ten_that_dvc_does_not_round_to_nothing(largest: float, below: float) -> None:
+    class_without_images = {"recall": 0.0, "support": 0}
+    per_class = {"cat": {"recall": 0.25, "support": 4}, "dog": class_without_images}
+    found = export.metrics({"accuracy": 1, "loss": 0.12345, "calibration_error": 0, "per_class": per_class}, largest)
+    assert found["logit_error_below"] == below
+    assert round(below, 5) == below  # as `dvc metrics diff` does
+    assert (found["loss"], found["lowest_recall"]) == (0.1235, 0.25)
 
 
 def test_one_file_is_all_there_is(
@@ -56,9 +79,9 @@ def test_one_file_is_all_there_is(
 
 
 def test_the_same_model_gives_the_same_bytes(exported: Path) -> None:
-    first = [path.read_bytes() for path in (ONNX, LABELS, PARITY)]
+    first = [path.read_bytes() for path in WRITTEN]
     export.main()
-    assert [path.read_bytes() for path in (ONNX, LABELS, PARITY)] == first
+    assert [path.read_bytes() for path in WRITTEN] == first
 
 
 def test_labels_are_the_class_names_in_the_order_of_the_outputs(exported: Path) -> None:
@@ -75,6 +98,7 @@ def test_a_model_with_a_nudged_weight_is_withheld(made: onnx.ModelProto) -> None
     assert "export.tolerance is 0.0001" in message
     assert message.endswith("dvc checkout models/model.onnx models/labels.txt")
     assert sorted(path.name for path in Path("models").iterdir()) == ["model.json", "model.pth"]
+    assert not METRICS.exists()
     found = read_json(PARITY)
     assert not found["passed"]
     assert found["max_abs_error"] == pytest.approx(1e-3, rel=1e-2)
@@ -100,9 +124,7 @@ def test_an_accelerator_that_does_not_run_the_nodes_is_an_error_of_its_own(
 def test_a_missing_model_leaves_no_older_one(exported: Path) -> None:
     Path("models/model.pth").unlink()
     assert "models/model.pth is missing: run the stages before this one too" in refusal()
-    assert not ONNX.exists()
-    assert not LABELS.exists()
-    assert not PARITY.exists()
+    assert not any(path.exists() for path in WRITTEN)
 
 
 @pytest.mark.parametrize(

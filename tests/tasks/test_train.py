@@ -27,6 +27,17 @@ def test_the_state_dict_loads_into_the_quickstarts_class(trained: Path) -> None:
         assert torch.equal(model(x), ours(torch.from_numpy(test.images)))
 
 
+def test_a_curve_that_is_linked_to_dvcs_cache_leaves_the_cache_as_it_is(trained: Path, tmp_path: Path) -> None:
+    curve = Path("reports/learning_curve.csv")
+    (cached := tmp_path / "cached").hardlink_to(curve)
+    before = cached.read_bytes()
+    write_params(train={"epochs": 1})
+    train.main()
+    assert cached.read_bytes() == before
+    assert curve.read_bytes() == before[: before.index(b"\n2,") + 1]
+    assert [path.name for path in curve.parent.glob(".*")] == []
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(trained: Path) -> None:
     first = [(trained / name).read_bytes() for name in ("model.pth", "model.json")]
     curve = Path("reports/learning_curve.csv").read_bytes()

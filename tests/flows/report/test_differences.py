@@ -39,7 +39,7 @@ def test_results_are_compared_to_six_digits_and_with_the_figures_of_every_gate(
         passed = {"gate": "data", "outcome": "passed", "figures": {}}
         classes = [{"train": 6, "validation": 2, "test": 8}]
         write_json(reports / "data.json", DATA | {"verdict": passed, "dataset": "pets", "classes": classes})
-        write_json(reports / "metrics.json", METRICS | {"accuracy": accuracy, "loss": loss})
+        write_json(reports / "evaluation.json", METRICS | {"accuracy": accuracy, "loss": loss})
         quality = {"gate": "quality", "outcome": "passed", "figures": {"margin": margin}}
         write_json(reports / "quality.json", {"verdict": quality})
     assert differences.results(tmp_path / "before", tmp_path / "now") == [

@@ -59,6 +59,7 @@ def reports(evaluated: Path) -> Path:
     """Of a complete run: what export would leave, which takes seconds, is made."""
     report = parity.Report([], 1e-4, "auto", "CPUExecutionProvider", 5, 8, 1e-6, 1e-7, 1.0)
     write_json(evaluated / "parity.json", report.contents())
+    (evaluated / "metrics.json").write_text("{}")
     return evaluated
 
 
@@ -103,7 +104,7 @@ def test_the_page_is_whole_and_all_in_one_file(reports: Path) -> None:
 
 
 def test_both_say_what_the_stages_found(reports: Path) -> None:
-    metrics = json.loads((reports / "metrics.json").read_text())
+    metrics = json.loads((reports / "evaluation.json").read_text())
     for text in written():
         assert "Verified: the data passed their checks; the ONNX model predicts what the .pth model predicts" in text
         assert f"{metrics['accuracy']:.1%}" in text
@@ -196,7 +197,7 @@ def test_before_the_first_run_it_says_what_to_do(workspace: Path) -> None:
 
 
 def test_names_are_text_and_not_html(reports: Path) -> None:
-    for path in (reports / "data.json", reports / "metrics.json"):
+    for path in (reports / "data.json", reports / "evaluation.json"):
         text = path.read_text()
         assert "T-shirt/top" in text
         path.write_text(text.replace("T-shirt/top", "<script>alert(1)</script>|x"))
@@ -226,9 +227,9 @@ def test_what_a_person_should_look_at_is_said_first(reports: Path) -> None:
     data = json.loads((reports / "data.json").read_text())
     bad = [{"image": "a.png", "reason": "broken image"}]
     write_json(reports / "data.json", data | {"leaked": 3, "unreadable": bad, "nearly_constant": 1200})
-    metrics = json.loads((reports / "metrics.json").read_text())
+    metrics = json.loads((reports / "evaluation.json").read_text())
     metrics["per_class"]["Trouser"]["recall"] = 0.0
-    write_json(reports / "metrics.json", metrics)
+    write_json(reports / "evaluation.json", metrics)
     for text in written():
         assert "test images that are among the training images, allowed by transform.on" in text
         assert "images left out, because they cannot be read: 1" in text
@@ -254,9 +255,9 @@ def test_what_differs_from_the_run_before(reports: Path) -> None:
     last_good.keep()
     assert last_good.before() is None
     Path("dvc.lock").write_text(lock % ("a", 2))
-    before = json.loads((reports / "metrics.json").read_text())
+    before = json.loads((reports / "evaluation.json").read_text())
     write_params(train={"learning_rate": 0.5}, transform={"seed": 3})
-    write_json(reports / "metrics.json", before | {"accuracy": 0.987})
+    write_json(reports / "evaluation.json", before | {"accuracy": 0.987})
     for kept in (False, True):
         if kept:  # the next complete run keeps the one before it, too
             last_good.keep()

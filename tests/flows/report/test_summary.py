@@ -49,7 +49,7 @@ def test_what_a_person_should_look_at_comes_last() -> None:
     data = {"leaked": 3, "conflicts": 1, "unreadable": ["a.png"], "nearly_constant": 1200, "incomplete": ["dog"]}
     write_json(summary.DATA, {**json.loads(summary.DATA.read_text()), **data})
     missed = {"cat": SCORES | {"recall": 0.0}, "of no test image": SCORES | {"recall": 0.0, "support": 0}}
-    write_json(summary.METRICS, METRICS | {"per_class": missed})
+    write_json(summary.EVALUATION, METRICS | {"per_class": missed})
     assert summary.summary(runs()).splitlines()[-6:] == [
         "look at    test images that are among the training images, allowed by transform.on_leak: 3",
         "look at    images under several classes: 1",

@@ -31,8 +31,8 @@ def test_the_way_back_brings_the_last_complete_run_back() -> None:
     log, back = last_good.way_back("train").split("\n")
     assert log == "log: .cache/logs/train.log"
     sentence, _, commands = back.partition(": ")
-    copying, _, checkout = commands.partition(" && ")
-    assert (sentence, checkout.endswith("dvc checkout")) == ("back to the last complete run", True)
+    copying, _, checkout = commands.rpartition(" && ")
+    assert (sentence, checkout.endswith("dvc checkout --force")) == ("back to the last complete run", True)
     subprocess.run(copying, shell=True, check=True)
     assert left() == ["first"] * 3
 

@@ -63,7 +63,7 @@ def test_the_metadata_say_what_it_is_and_where_it_comes_from(model: onnx.ModelPr
     assert metadata["dataset"] == "fashion_mnist"
     assert json.loads(metadata["dataset_sources"]) == Card.read().sources
     assert metadata["state_dict"] == description.state_dict
-    assert json.loads(metadata["test_accuracy"]) == read_json(Path("reports/metrics.json"))["accuracy"]
+    assert json.loads(metadata["test_accuracy"]) == read_json(Path("reports/evaluation.json"))["accuracy"]
     assert set(json.loads(metadata["versions"])) == {"python", "torch", "numpy", "onnx", "onnxruntime"}
 
 

@@ -1,0 +1,52 @@
+"""Where no run can, or may, begin."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.runtime import checkout
+from tasks.harness.errors import StageError
+
+
+@pytest.fixture(autouse=True)
+def in_workspace(workspace: Path) -> None:
+    Path(".git").mkdir()
+
+
+@pytest.mark.parametrize("name", [".", "models", "dvc.lock"])
+def test_a_folder_that_cannot_be_written_to(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("models").mkdir()
+    Path("dvc.lock").touch()
+    checkout.check()
+    monkeypatch.setattr(os, "access", lambda path, mode: not (path == name and mode == os.W_OK))  # for root, too
+    with pytest.raises(StageError, match=f"^{Path(name).absolute()} cannot be written to: a run needs the project in"):
+        checkout.check()
+
+
+def test_without_git_it_is_said_what_to_type() -> None:
+    Path(".git").rmdir()
+    with pytest.raises(
+        StageError, match=r"no git repository.*: git init && .* or go without: \S+/dvc config core.no_scm"
+    ):
+        checkout.check()
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("[core]\n    analytics = false\n    no_scm = true\n")
+    checkout.check()
+
+
+@pytest.mark.parametrize("folder", ["data/raw", "data/prepared"])
+def test_files_that_no_run_has_made_are_not_to_be_removed(folder: str) -> None:
+    place = Path(folder)
+    (place / "cat").mkdir(parents=True)
+    (place / ".DS_Store").touch()
+    with pytest.raises(StageError, match=rf"^{folder} holds 'cat', which no run has made, and a run would remove"):
+        checkout.check()
+    (place / "cat").rmdir()
+    checkout.check()
+
+
+def test_what_the_stages_make_is_known(exported: Path) -> None:
+    Path("data/raw/stock.json").touch()
+    checkout.check()
+    assert len(list(Path("data/prepared").iterdir())) == 7
