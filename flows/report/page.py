@@ -73,10 +73,11 @@ def gather() -> dict[str, Any]:
     before = None if changed else last_good.before()
     run = summary.read(summary.RUN)
     evaluated = metrics is not None and "evaluate" not in changed
-    live = all(verdict.passed for verdict in found)
+    remarks = summary.remarks(data, metrics) if metrics else []
+    proven = all(verdict.passed for verdict in found)
     return {
-        "headline": out_of_date(changed) if live and changed else verdicts.headline(found),
-        "live": live and not changed,
+        "headline": out_of_date(changed) if proven and changed else verdicts.headline(found, remarks),
+        "look": "" if changed or not proven else "remarks" if remarks else "live",
         "changed": changed,
         "verdicts": found,
         "data": data,
@@ -88,7 +89,7 @@ def gather() -> dict[str, Any]:
         "new_parameters": differences.parameters(before, Path()) if before else [],
         "new_results": differences.results(before, Path()) if before else [],
         "other_images": before is not None and differences.images(before) != differences.images(Path()),
-        "remarks": summary.remarks(data, metrics) if metrics else [],
+        "remarks": remarks,
         "sizes": _sizes(data["formats"]),
         "doubted": _rows("reports/suspects.csv")[:MAX_SUSPECTS] if evaluated else [],
         "confused": charts.most_confused(metrics["confusion_matrix"], list(metrics["per_class"])) if metrics else [],

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,13 @@ EVALUATION = Path("reports/evaluation.json")
 DATA = Path("reports/data.json")
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
+WIDTH = 100  # of the terminal's table, whose second column begins at
+INDENT = 11
+# What a person is to look at. A class is weak beside the others, not by itself: of a hard dataset, nearly all would be.
+# The calibration error is five times what those of equal models differ by on as few as 360 test images.
+WEAK_RECALL = 0.5  # of the accuracy, at most
+CALIBRATION_ERROR = 0.1
+NAMED = 10  # classes in a remark
 
 
 def read(path: Path) -> dict[str, Any] | None:
@@ -34,15 +42,19 @@ def summary(runs: Sequence[StageRun]) -> str:
         **{verdict.gate: verdicts.line(verdict) for verdict in verdicts.read()},
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
         "models": "models/model.onnx, models/model.pth",
-        "reports": "reports/metrics.json, reports/parity.json, reports/predictions.png; as a page: make report",
+        "reports": "reports/evaluation.json, reports/predictions.png; as a page: make report",
     }
     notes = [("look at", remark) for remark in remarks(read_json(DATA), metrics)]
-    return "\n".join(f"{name:<10} {value}" for name, value in (*rows.items(), *notes))
+    return "\n".join(_row(name, value) for name, value in (*rows.items(), *notes))
+
+
+def _row(name: str, value: str) -> str:
+    lines = textwrap.wrap(value, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
+    return f"{name:<{INDENT}}" + f"\n{' ' * INDENT}".join(lines)
 
 
 def remarks(data: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     """Say what a person should look at before the model goes live, though nothing of it fails a run."""
-    missed = [name for name, scores in metrics["per_class"].items() if scores["support"] and not scores["recall"]]
     found = {
         "test images that are among the training images, allowed by transform.on_leak": data["leaked"],
         "images under several classes": data["conflicts"],
@@ -51,12 +63,26 @@ def remarks(data: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     }
     classes = {
         "classes without images in some split": data["incomplete"],
-        "classes of which no test image is recognised": missed,
+        f"weak classes, recall at most {WEAK_RECALL:.0%} of the accuracy": _weak(metrics),
     }
+    calibration_error = metrics["calibration_error"]
+    uncalibrated = calibration_error > CALIBRATION_ERROR
     return [
         *(f"{what}: {count:,}" for what, count in found.items() if count),
-        *(f"{what}: {', '.join(names)}" for what, names in classes.items() if names),
+        *(f"{what}: {_listed(names)}" for what, names in classes.items() if names),
+        *([f"calibration error above {CALIBRATION_ERROR:.0%}: {calibration_error:.1%}"] if uncalibrated else []),
     ]
+
+
+def _weak(metrics: dict[str, Any]) -> list[str]:
+    """List the classes that the model leaves behind with their recall, the lowest first."""
+    recalls = [(scores["recall"], name) for name, scores in metrics["per_class"].items() if scores["support"]]
+    return [f"{name} {recall:.1%}" for recall, name in sorted(recalls) if recall <= WEAK_RECALL * metrics["accuracy"]]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def write_run(runs: Sequence[StageRun], started: datetime) -> None:

@@ -65,14 +65,22 @@ def _read(gate: Gate, folder: Path) -> Verdict:
         raise StageError(f"{path} holds no verdict ({error}); run dvc repro --force {gate.stage}") from None
 
 
-def headline(verdicts: Collection[Verdict]) -> str:
-    """Say in one sentence what is proven of the model, or why it may not go live."""
+def headline(verdicts: Collection[Verdict], remarks: Collection[str] = ()) -> str:
+    """Say in one line what is proven of the model, or why it may not go live.
+
+    Args:
+        remarks: what a person is to look at before it does.
+    """
     for verdict in verdicts:
         if verdict.outcome == "failed":
             return f"Withheld, {verdict.gate} failed: {_why(verdict)}"
         if not verdict.passed:
             return f"Not verified yet: {verdict.gate} has not run"
-    return f"Verified: {'; '.join(gate.proves for gate in GATES)}"
+    proven = "; ".join(gate.proves for gate in GATES)
+    if remarks:
+        what = "1 remark" if len(remarks) == 1 else f"{len(remarks)} remarks"
+        return f"Look at {what} before it goes live. Proven: {proven}"
+    return f"Verified: {proven}"
 
 
 def line(verdict: Verdict) -> str:

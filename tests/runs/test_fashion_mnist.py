@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,19 @@ pytestmark = pytest.mark.skipif(not os.environ.get("DATA_MIRROR"), reason="DATA_
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
-    folder = copy_project(tmp_path_factory.mktemp("fashion_mnist"))
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("fashion_mnist"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def printed(project: Path, command: Command) -> str:
+    """What `make run` prints."""
     mirror = os.environ["DATA_MIRROR"]
     mirror = mirror if "://" in mirror else str(Path(mirror).absolute())
-    printed = command("python", "-m", "flows", "run", cwd=folder, DATA_MIRROR=mirror).stdout
+    printed = command("python", "-m", "flows", "run", cwd=project, DATA_MIRROR=mirror).stdout
     assert "because no mirror answered" not in printed
     assert "[51264/54000]" in printed
-    return folder
+    return printed
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,14 @@ def predicted(project: Path) -> tuple[Tensor, Tensor]:
 
 def test_accuracy_is_where_the_published_runs_of_this_recipe_are(project: Path) -> None:
     assert 0.62 <= json.loads((project / "reports/metrics.json").read_text())["accuracy"] <= 0.67
+
+
+def test_what_the_recipe_leaves_behind_is_said_and_no_line_is_wide(printed: str) -> None:
+    table = printed[printed.index("\naccuracy   ") :].splitlines()
+    weak, calibration = (line for line in table if line.startswith("look at    "))
+    assert re.search(r"weak classes, .*: (Sandal|Shirt) \d\.\d%", weak)
+    assert calibration.startswith("look at    calibration error above 10%: ")
+    assert max(map(len, table)) <= 100
 
 
 def test_metrics_are_those_of_the_quickstarts_class_on_torchvisions_images(

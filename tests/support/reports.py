@@ -10,8 +10,14 @@ from tasks.prepared import Card, SplitName
 QUALITY = Gate("quality", "evaluate", Path("reports/quality.json"), "it is no worse than the one that serves")
 FIGURES = {"provider": "CPU", "images": 1000, "largest logit error": 2.8612e-6, "ties": None}
 DATA = {"leaked": 0, "conflicts": 0, "unreadable": [], "nearly_constant": 0, "incomplete": []}
-SCORES = {"precision": 0.5, "recall": 0.25, "f1": 1 / 3, "support": 1000}
-METRICS = {"accuracy": 0.8125, "loss": 0.51234, "samples": 2000, "per_class": {"cat": SCORES, "dog": SCORES}}
+SCORES = {"precision": 0.5, "recall": 0.75, "f1": 1 / 3, "support": 1000}
+METRICS = {
+    "accuracy": 0.8125,
+    "loss": 0.51234,
+    "calibration_error": 0.05,
+    "samples": 2000,
+    "per_class": {"cat": SCORES, "dog": SCORES},
+}
 
 
 def write_verdict(gate: str, outcome: str = "passed", **values: Any) -> None:

@@ -34,7 +34,7 @@ def test_the_metrics_are_a_table_of_the_classes(created: dict[str, dict[str, Any
     assert created["metrics"] == {
         "description": "Accuracy 81.25%, loss 0.5123, 2,000 images",
         "table": [
-            {"class": name, "precision": 0.5, "recall": 0.25, "f1": 0.3333, "support": 1000} for name in ("cat", "dog")
+            {"class": name, "precision": 0.5, "recall": 0.75, "f1": 0.3333, "support": 1000} for name in ("cat", "dog")
         ],
     }
 

@@ -34,7 +34,7 @@ def test_the_table_has_the_scores_the_gates_and_the_stages() -> None:
         "parity     passed: provider CPU, images 1,000, largest logit error 2.861e-06, ties -",
         *(f"{stage:<10} ran           4.0 s" for stage in STAGES),
         "models     models/model.onnx, models/model.pth",
-        "reports    reports/metrics.json, reports/parity.json, reports/predictions.png; as a page: make report",
+        "reports    reports/evaluation.json, reports/predictions.png; as a page: make report",
     ]
 
 
@@ -48,16 +48,43 @@ def test_what_a_person_should_look_at_comes_last() -> None:
     assert summary.remarks(DATA, METRICS) == []
     data = {"leaked": 3, "conflicts": 1, "unreadable": ["a.png"], "nearly_constant": 1200, "incomplete": ["dog"]}
     write_json(summary.DATA, {**json.loads(summary.DATA.read_text()), **data})
-    missed = {"cat": SCORES | {"recall": 0.0}, "of no test image": SCORES | {"recall": 0.0, "support": 0}}
-    write_json(summary.EVALUATION, METRICS | {"per_class": missed})
-    assert summary.summary(runs()).splitlines()[-6:] == [
+    weak = {"cat": SCORES | {"recall": 0.021}, "eel": SCORES | {"recall": 0.003}, "dog": SCORES | {"recall": 0.5}}
+    weak["of no test image"] = SCORES | {"recall": 0.0, "support": 0}
+    write_json(summary.EVALUATION, METRICS | {"per_class": weak, "calibration_error": 0.24112})
+    assert summary.summary(runs()).splitlines()[-7:] == [
         "look at    test images that are among the training images, allowed by transform.on_leak: 3",
         "look at    images under several classes: 1",
         "look at    images left out, because they cannot be read: 1",
         "look at    nearly constant images: 1,200",
         "look at    classes without images in some split: dog",
-        "look at    classes of which no test image is recognised: cat",
+        "look at    weak classes, recall at most 50% of the accuracy: eel 0.3%, cat 2.1%",
+        "look at    calibration error above 10%: 24.1%",
     ]
+
+
+@pytest.mark.parametrize(("accuracy", "recall", "weak"), [(0.3, 0.16, False), (0.98, 0.49, True), (0.0, 0.0, True)])
+def test_a_class_is_weak_beside_the_accuracy(accuracy: float, recall: float, weak: bool) -> None:
+    scores = {"cat": SCORES | {"recall": recall}, "dog": SCORES | {"recall": 1.0}}
+    remarks = summary.remarks(DATA, METRICS | {"accuracy": accuracy, "per_class": scores})
+    assert remarks == [f"weak classes, recall at most 50% of the accuracy: cat {recall:.1%}"] * weak
+
+
+def test_a_remark_names_ten_classes_and_says_how_many_there_are_more() -> None:
+    scores = {f"class {number}": SCORES | {"recall": number / 1000} for number in reversed(range(37))}
+    (remark,) = summary.remarks(DATA, METRICS | {"per_class": scores})
+    assert ": class 0 0.0%, class 1 0.1%, " in remark
+    assert remark.endswith(", class 9 0.9% and 27 more")
+
+
+def test_the_table_is_not_wider_than_a_terminal() -> None:
+    names = [f"a class with a long name {number}" for number in range(9)]
+    write_verdict("data", figures={f"some figure {number}": 123456 for number in range(5)})
+    write_json(summary.EVALUATION, METRICS | {"per_class": {name: SCORES | {"recall": 0.1} for name in names}})
+    printed = summary.summary(runs())
+    assert max(map(len, printed.splitlines())) <= 100
+    three = "some figure 0 123,456, some figure 1 123,456, some figure 2 123,456"
+    assert f"data       passed: {three}, some figure\n           3 123,456, some figure 4 123,456\n" in printed
+    assert all(name in " ".join(printed.split()) for name in names)
 
 
 def test_run_json_holds_what_may_differ_between_two_runs() -> None:

@@ -32,6 +32,15 @@ def test_what_all_gates_have_passed_is_verified() -> None:
     assert verdicts.headline(verdicts.read()) == proven
 
 
+def test_with_remarks_the_headline_is_no_all_clear() -> None:
+    proven = "Proven: the data passed their checks; the ONNX model predicts what the .pth model predicts"
+    found = verdicts.read()
+    assert verdicts.headline(found, ["nearly constant images: 3"]) == f"Look at 1 remark before it goes live. {proven}"
+    assert verdicts.headline(found, ["a", "b"]) == f"Look at 2 remarks before it goes live. {proven}"
+    write_verdict("data", "failed", reasons=["3 leaks"])
+    assert verdicts.headline(verdicts.read(), ["a"]) == "Withheld, data failed: 3 leaks"
+
+
 def test_a_line_says_the_first_five_figures() -> None:
     figures: dict[str, Figure] = {
         "provider": "CPU",
