@@ -7,13 +7,11 @@ Writes: reports/evaluation.json, reports/predictions.csv, reports/suspects.csv, 
 Run:    python -m tasks evaluate
 """
 
-import csv
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
-from tasks.evaluation import pictures, scores
+from tasks.evaluation import pictures, scores, tables
 from tasks.evaluation.scores import Scores, measure
 from tasks.evaluation.suspects import Suspect, suspects
 from tasks.harness import section
@@ -68,7 +66,7 @@ def main() -> None:
 def write_predictions(path: Path, test: Scores, class_names: list[str]) -> None:
     """Write a row for each test image, in order; DVC draws its confusion matrix from it."""
     rows = zip(test.labels.tolist(), test.predicted.tolist(), test.confidence, test.loss, strict=True)
-    _write_csv(
+    tables.write(
         path,
         ("actual", "predicted", "confidence", "loss"),
         ((class_names[a], class_names[b], f"{confidence:.6f}", f"{loss:.6f}") for a, b, confidence, loss in rows),
@@ -76,7 +74,7 @@ def write_predictions(path: Path, test: Scores, class_names: list[str]) -> None:
 
 
 def write_suspects(path: Path, doubted: list[Suspect]) -> None:
-    _write_csv(
+    tables.write(
         path,
         ("image", "split", "index", "label", "predicted", "confidence", "loss"),
         (
@@ -84,13 +82,6 @@ def write_suspects(path: Path, doubted: list[Suspect]) -> None:
             for s in doubted
         ),
     )
-
-
-def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Run:    python -m flows report
 
 import argparse
 import base64
-import csv
 import io
 import json
 import re
@@ -26,7 +25,7 @@ from flows.report.verdicts import figure
 from flows.runtime import last_good, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.__main__ import STAGES
-from tasks.evaluation import pictures
+from tasks.evaluation import pictures, tables
 from tasks.gates.verdict import Figure
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
@@ -147,10 +146,7 @@ def markdown(something: Figure) -> str:
 
 
 def _rows(path: str) -> list[dict[str, str]]:
-    if not Path(path).exists():
-        return []
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return tables.read(Path(path)) if Path(path).exists() else []
 
 
 def _charts(metrics: dict[str, Any] | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tasks import evaluate
+from tasks.evaluation import tables
 from tasks.prepared import Card, Split
 from tests.support.params import write_params
 
@@ -27,6 +29,17 @@ def test_the_stage_writes_its_reports(evaluated: Path, capsys: pytest.CaptureFix
     for name in ("samples.png", "predictions.png", "suspects.png"):
         with Image.open(evaluated / name) as picture:
             assert min(picture.size) > 100
+
+
+def test_a_class_named_like_a_formula_is_none_to_a_spreadsheet_and_a_name_to_the_report(evaluated: Path) -> None:
+    for path in (Path("data/prepared/dataset.json"), Path("models/model.json")):
+        path.write_text(path.read_text().replace("T-shirt/top", "=1+1").replace("Trouser", "@cat"))
+    evaluate.main()
+    for name, columns in {"predictions.csv": ("actual", "predicted"), "suspects.csv": ("label", "predicted")}.items():
+        assert not re.search(r"(^|,)\"?[=@]", (evaluated / name).read_text(), re.MULTILINE)
+        rows = tables.read(evaluated / name)
+        assert rows
+        assert {row[column] for row in rows for column in columns} == {"=1+1", "@cat"}
 
 
 def test_the_same_model_gives_the_same_bytes(evaluated: Path) -> None:

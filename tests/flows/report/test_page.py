@@ -20,6 +20,7 @@ from flows.runtime import last_good
 from tasks import transform
 from tasks.__main__ import STAGES
 from tasks.dvc import StageRun
+from tasks.evaluation import tables
 from tasks.gates import parity
 from tasks.harness.records import write_json
 from tests.support.params import write_params
@@ -253,6 +254,16 @@ def test_what_a_person_should_look_at_is_said_first(reports: Path) -> None:
         assert "calibration error above 10%: 24.0%" in text
         assert "a.png: broken image" in text
         assert "labelled" in text
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_shown_as_it_is(reports: Path) -> None:
+    row = ("=a.png", "train", "0", "@cat", "-dog", "0.5", "2.5")
+    tables.write(
+        reports / "suspects.csv", ("image", "split", "index", "label", "predicted", "confidence", "loss"), [row]
+    )
+    html, markdown = written()
+    assert "labelled @cat, looks like -dog" in html
+    assert "- labelled @cat, looks like -dog: =a.png" in markdown
 
 
 def test_sizes_are_summed_up_by_mode(reports: Path) -> None:
