@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 NAMED = 20  # classes whose names and counts a confusion matrix has room for
+LONGEST = 24  # letters of a name
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9730d", "#8a8f98"
 
 
@@ -71,8 +72,9 @@ def confusion_matrix(counts: Sequence[Sequence[int]], class_names: Sequence[str]
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if named:
         places = range(len(class_names))
-        axis.set_xticks(places, class_names, rotation=45, ha="right", rotation_mode="anchor")
-        axis.set_yticks(places, class_names)
+        short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in class_names]
+        axis.set_xticks(places, short, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(places, short)
         for label in (*axis.get_xticklabels(), *axis.get_yticklabels()):
             label.set_parse_math(False)
         for (row, column), count in np.ndenumerate(table):

@@ -76,7 +76,7 @@ def gather() -> dict[str, Any]:
     proven = all(verdict.passed for verdict in found)
     return {
         "headline": out_of_date(changed) if proven and changed else verdicts.headline(found, remarks),
-        "look": "" if changed or not proven else "remarks" if remarks else "live",
+        "colour": "stop" if changed or not proven else "look" if remarks else "live",
         "changed": changed,
         "verdicts": found,
         "data": data,
@@ -125,7 +125,7 @@ def render(path: Path, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"value": figure, "change": change, "md": markdown, "digits": digits}
+    environment.filters |= {"value": figure, "change": change, "md": markdown, "digits": digits, "revision": revision}
     environment.globals["MAX_ROWS"] = MAX_ROWS
     return environment.get_template(f"{path.name}.jinja").render(context)
 
@@ -138,6 +138,12 @@ def change(number: float | None) -> str:
 def digits(number: float | None, form: str) -> str:
     """Write a number in a form of Python's; one that is missing, as it was not finite or not taken, as a dash."""
     return "-" if number is None else format(number, form)
+
+
+def revision(commit: str) -> str:
+    """Shorten a commit to ten digits, which git takes for it; `-dirty` stays."""
+    digits, dash, dirty = commit.partition("-")
+    return f"{digits[:10]}{dash}{dirty}"
 
 
 def markdown(something: Figure) -> str:

@@ -27,6 +27,12 @@ def test_charts_take_a_hundred_classes_and_the_same_figures_give_the_same_bytes(
     assert len(first) < 1e6
 
 
+def test_a_long_name_of_a_class_leaves_room_for_the_matrix() -> None:
+    drawn = charts.svg(charts.confusion_matrix([[1, 0], [0, 1]], ["a very long name " * 20, "x" * 24])).decode()
+    assert "a very long name a very…" in drawn
+    assert "x" * 24 in drawn
+
+
 def test_names_of_classes_are_no_formulas_and_need_no_letters_of_matplotlibs(tmp_path: Path) -> None:
     names = ["$5 or $10", "a$_$b", "猫"]
     figure = charts.confusion_matrix([[1, 0, 0], [0, 1, 0], [0, 0, 1]], names)

@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -123,7 +126,7 @@ def test_both_say_what_the_stages_found(reports: Path) -> None:
         assert f"{metrics['loss']:.4f}" in text
         assert f"{metrics['calibration_error']:.1%}" in text
         assert "T-shirt/top" in text
-        assert "No run with other inputs or outputs is kept here." in text
+        assert "There is no earlier run to compare this one with." in text
         assert "learning_rate: 0.01" in text
     html, markdown = written()
     assert 'class="verdict live"' in html
@@ -138,8 +141,8 @@ def test_the_page_is_of_the_last_run_and_says_so_if_that_is_old(reports: Path, m
     html, markdown = written()
     for text in (html, markdown):
         assert "Out of date: train and what follows it would run again" in text
-        assert "Since these figures were made, the inputs of train, evaluate have changed" in text
-        assert "To be seen once all is up to date." in text
+        assert "Inputs or outputs of train, evaluate have changed since these figures were made" in text
+        assert "This is shown once everything is up to date." in text
     assert 'class="verdict live"' not in html
     assert html.count("<figure>") == 6  # the predictions may be of other images
 
@@ -187,6 +190,15 @@ def test_timings_are_of_the_run_that_made_the_figures(reports: Path) -> None:
     Path("dvc.lock").write_text("2")
     for text in written():
         assert "Timings" not in text
+
+
+@pytest.mark.parametrize("dirty", ["", "-dirty"])
+def test_a_revision_is_as_long_as_git_needs_it(reports: Path, monkeypatch: pytest.MonkeyPatch, dirty: str) -> None:
+    Path("dvc.lock").write_text("1")
+    monkeypatch.setattr(summary, "_git_revision", lambda: f"{'0123456789' * 4}{dirty}")
+    summary.write_run([StageRun(stage, "ran", 3.14) for stage in STAGES], datetime.now(UTC))
+    for text in written():
+        assert f", at revision 0123456789{dirty}." in text
 
 
 def test_data_that_failed_its_checks_hide_the_figures_of_an_earlier_run(reports: Path) -> None:
@@ -243,7 +255,7 @@ def test_what_a_person_should_look_at_is_said_first(reports: Path) -> None:
     metrics["per_class"]["Trouser"]["recall"] = 0.0
     write_json(reports / "evaluation.json", metrics | {"accuracy": 0.5, "calibration_error": 0.24})
     html, markdown = written()
-    assert 'class="verdict remarks"' in html
+    assert 'class="verdict look"' in html
     for text in (html, markdown):
         assert "Look at 5 remarks before it goes live. Proven: the data passed their checks; " in text
         assert "Verified" not in text
@@ -296,32 +308,69 @@ def test_what_differs_from_the_run_before(reports: Path) -> None:
         assert f"| accuracy | {before['accuracy']:.4g} | 0.987 | {change:+.4g} |" in markdown
         assert "train.epochs |" not in markdown
         assert ">train.learning_rate</td>" in html
-        assert "the figures are not of the same test set" not in html
+        assert "not measured on the same test images" not in html
     Path("dvc.lock").write_text(lock % ("b", 2))
     for text in written():
-        assert "the figures are not of the same test set" in text
+        assert "not measured on the same test images" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
-def test_chromium_shows_it_without_an_error(reports: Path, tmp_path: Path) -> None:
-    assert CHROMIUM is not None
-    written()
+@pytest.fixture
+def chromium(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Open the page in Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH")
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-    logged = ("--enable-logging=stderr", "--window-size=1000,4000", f"--user-data-dir={tmp_path / 'profile'}")
-    page_url = page.HTML.absolute().as_uri()
+
+    def open_page(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", *words, page.HTML.absolute().as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+
+    return open_page
+
+
+@pytest.mark.parametrize(("scheme", "lightness"), [(0, range(64)), (1, range(192, 256))], ids=["dark", "light"])
+def test_chromium_shows_it_without_an_error_as_dark_as_the_reader_wants_it(
+    reports: Path,
+    tmp_path: Path,
+    chromium: Callable[..., subprocess.CompletedProcess[str]],
+    scheme: int,
+    lightness: range,
+) -> None:
+    written()
     shot = tmp_path / "page.png"
-    command = [CHROMIUM, *flags, *logged, f"--screenshot={shot}", page_url]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    words = ("--enable-logging=stderr", f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={shot}")
+    answer = chromium(*words, "--window-size=1000,4000")
     assert "CONSOLE" not in answer.stderr
     with Image.open(shot) as image:
         colors = image.convert("RGB").getcolors(1 << 24)
+        grey = image.convert("L")
     assert colors
     assert len(colors) > 200  # text, charts and images, not a blank page
+    assert grey.getpixel((5, 5)) in lightness
+    assert np.median(np.asarray(grey)) in lightness
 
     # What the page may not load, it would complain of: the test can fail.
     page.HTML.write_text(page.HTML.read_text().replace("</body>", '<img src="http://127.0.0.1:9/x.png"></body>'))
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert "CONSOLE" in answer.stderr
+    assert "CONSOLE" in chromium(*words).stderr
+
+
+def test_on_a_telephone_the_page_does_not_move_sideways(
+    reports: Path, chromium: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    long = "a_name_without_a_space" * 10
+    for path in (reports / "data.json", reports / "evaluation.json"):
+        path.write_text(path.read_text().replace("T-shirt/top", long))
+    data = json.loads((reports / "data.json").read_text())
+    write_json(reports / "data.json", data | {"dataset": long, "unreadable": [{"image": long, "reason": long}]})
+    write_verdict("parity", "failed", reasons=[long], figures={long: 1})
+    html, _ = written()
+    # In a frame, because a window of Chromium's is 500 pixels wide at least.
+    script = "onload = () => document.title = frames[0].document.documentElement.scrollWidth"
+    frame = (
+        f'<iframe style="width: 400px; border: 0" srcdoc="{escape(re.sub("<meta http-equiv.*", "", html))}"></iframe>'
+    )
+    page.HTML.write_text(f"{frame}<script>{script}</script>")
+    assert "<title>400</title>" in chromium("--hide-scrollbars", "--dump-dom").stdout
 
 
 def test_a_gate_that_is_added_is_on_the_page(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
