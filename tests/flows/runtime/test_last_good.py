@@ -37,6 +37,19 @@ def test_the_way_back_brings_the_last_complete_run_back() -> None:
     assert left() == ["first"] * 3
 
 
+def test_the_figures_are_kept_but_the_way_back_writes_over_nothing_that_dvc_may_have_linked(tmp_path: Path) -> None:
+    figures, cached = Path("reports/evaluation.json"), tmp_path / "cached"
+    figures.write_text("first")
+    last_good.keep()
+    figures.unlink()
+    cached.write_text("what failed")
+    figures.hardlink_to(cached)
+    commands = last_good.way_back("export").partition("complete run: ")[2]
+    subprocess.run(commands.rpartition(" && ")[0], shell=True, check=True)
+    assert (FOLDER / figures).read_text() == "first"
+    assert cached.read_text() == "what failed"
+
+
 def test_before_the_first_complete_run_the_way_back_is_the_last_commit() -> None:
     back = last_good.way_back("train").split("\n")[1]
     assert back == "back to the last commit: git restore params.yaml dvc.lock reports"
