@@ -173,8 +173,8 @@ def flow(project: Path) -> Pairs:
 
 
 def flow_with_server(project: Path) -> Pairs:
-    with chdir(project), server.for_schedule() as url:
-        os.environ["PREFECT_API_URL"] = url
+    with chdir(project), server.for_schedule() as started:
+        os.environ["PREFECT_API_URL"] = started.url
         pairs = flow(project)
         del os.environ["PREFECT_API_URL"]
     return pairs

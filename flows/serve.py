@@ -16,11 +16,18 @@ def main(cron: str, interval_s: int) -> None:
     # Until Prefect is imported, which takes seconds, SIGINT ends this process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from flows.retraining import retraining
+    from flows.runtime import log, server
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     schedule = {"cron": cron} if cron else {"interval": interval_s}
-    retraining.serve(name=_deployment(), print_starting_message=False, **schedule)
+    log.quieten()
+    try:
+        retraining.serve(name=_deployment(), print_starting_message=False, **schedule)
+    except Exception:
+        if server.Server(os.environ["PREFECT_API_URL"]).answers():
+            raise
+        sys.exit(1)  # flows.runtime.schedule, which has started this, says that the server has gone
 
 
 def _deployment() -> str:

@@ -42,6 +42,8 @@ BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 ASK_AGAIN_S = 2
 PATIENCE_S = 5  # with a process that has been told to end
 LOGS = Path(".cache/logs")
+AT_WORK = threading.Lock()  # held while a stage runs: who takes it waits for the end of that stage, and none follows
+interruptions: list[BaseException] = []  # what has stopped a stage of this process, as a signal does
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def reproduce(stage: str, time_limit_s: float, logger: Logger, force: bool = Fal
         StageTimedOut: it took longer than `time_limit_s`; it has been stopped.
         StageFailed: DVC or the stage failed; the message says why.
     """
+    with AT_WORK:
+        return _reproduce(stage, time_limit_s, logger, force)
+
+
+def _reproduce(stage: str, time_limit_s: float, logger: Logger, force: bool) -> StageRun:
     started = time.monotonic()
     words = ("--force", stage) if force else (stage,)
     answer = _ask_dvc(words, time_limit_s, logger)
@@ -156,6 +163,8 @@ def _dvc_repro(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
             yield process
         except BaseException as error:
             error.add_note(f"in the stage {words[-1]}")
+            if not isinstance(error, Exception):
+                interruptions.append(error)
             _stop(process)
             raise
 

@@ -1,23 +1,31 @@
 """The training flow as a command: its lock, its server, its end."""
 
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from flows import overrides
 from flows.report import summary
 from flows.runtime import inbox, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
-from flows.runtime.server import ServerError
+from flows.runtime.server import Server, ServerError
+from tasks import dvc
 from tasks.dvc import StageFailed, StageRun
 from tasks.harness.errors import ParamsError, StageError
 
-REPORTS_WITHIN_S = 15  # to Prefect that it was stopped, and DVC and its stage have ended
-
 Training = Callable[[list[str]], list[StageRun]]  # flows.training.training
+
+
+class ServerGone(Exception):
+    """The server at `url` has ended or hangs."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"Prefect's server at {url} has gone; what the stages made is kept, the same command goes on")
 
 
 class Terminated(BaseException):
@@ -36,12 +44,15 @@ def run(training: Training, changes: list[str], wait_s: float = 0) -> None:
     try:
         with project_lock.hold(wait_s):
             inbox.links_to_folders(overrides.check(changes).download)
-            server.for_run()
-            print(f"\n{summary.summary(training(changes))}")
+            with _watched(server.for_run()):
+                runs = training(changes)
+            print(f"\n{summary.summary(runs)}")
     except StageFailed as error:
         sys.exit(f"\ntraining failed. {error.reason}\n{last_good.way_back(error.stage)}")
     except (ParamsError, StageError, ProjectLocked, ServerError) as error:
         sys.exit(f"\ntraining failed. {error}")
+    except ServerGone as gone:
+        sys.exit(f"\ntraining stopped. {gone}")
     except RuntimeError as error:
         if "Failed to reach API" not in str(error):
             raise
@@ -55,18 +66,45 @@ def run(training: Training, changes: list[str], wait_s: float = 0) -> None:
 
 
 def _terminate(*_: object) -> NoReturn:
-    error = Terminated()
-    # Who stops everything at once, as systemd does, stops the server, too, and Prefect goes on trying to reach it.
-    timer = threading.Timer(REPORTS_WITHIN_S, _leave, (error,))
-    timer.daemon = True
-    timer.start()
-    raise error
+    raise Terminated
 
 
-def _leave(error: Terminated) -> NoReturn:
-    server.end(server.TEMPORARY)
-    _say_stopped(signal.SIGTERM, error)
-    os._exit(128 + signal.SIGTERM)
+@contextmanager
+def _watched(used: Server) -> Iterator[None]:
+    """Watch the server while the body, a flow, runs on it."""
+    over = threading.Event()
+    threading.Thread(target=_leave_when_gone, args=(used, over), daemon=True).start()
+    try:
+        yield
+    except Exception as error:
+        if used.answers():
+            raise
+        raise ServerGone(used.url) from error
+    finally:
+        over.set()
+
+
+def _leave_when_gone(used: Server, over: threading.Event) -> None:
+    """End the process once the server has gone, after the stage that is running, which can do without one.
+
+    Prefect would go on for minutes trying to reach it, and then show its insides.
+    """
+    while used.wait_until_gone(over.is_set):
+        logging.raiseExceptions = False  # else each part of its log that Prefect cannot deliver is an error here
+        with dvc.AT_WORK:
+            if not used.answers() and not over.is_set():
+                server.end(server.TEMPORARY)  # it may hang
+                os._exit(_say_gone(used.url))
+
+
+def _say_gone(url: str) -> int:
+    """Say why the run ends, and return its exit code."""
+    for error in dvc.interruptions:  # who stops everything at once, as systemd does, stops the server, too
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        _say_stopped(number, error)
+        return 128 + number
+    print(f"\ntraining stopped. {ServerGone(url)}", file=sys.stderr, flush=True)
+    return 1
 
 
 def _say_stopped(number: signal.Signals, error: BaseException) -> None:

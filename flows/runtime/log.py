@@ -15,9 +15,22 @@ class WithoutTraceback(logging.Filter):
 
 
 WITHOUT_TRACEBACK = WithoutTraceback()
+# Where these fail, the server does not answer: for each task a page of them, and flows.runtime.command says it once.
+SENDERS = (
+    "prefect._internal.concurrency",
+    "prefect.events.clients",
+    "prefect.FlowRunCancellingObserver",
+    "prefect.FlowRunSuspendingObserver",
+)
 
 
 def quieten() -> None:
     """Leave out of the log what is no help; to be called by the flow, in whichever process that runs."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(WITHOUT_TRACEBACK)  # once, however often it is called
+    for name in SENDERS:
+        logging.getLogger(name).addFilter(_nothing)  # a level would not last: Prefect sets up its log several times
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False

@@ -12,8 +12,10 @@ import psutil
 
 from flows.runtime import project_lock, server
 from flows.runtime.project_lock import ProjectLocked
+from flows.runtime.server import ServerError
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
+STAGE_ENDS_WITHIN_S = 15
 ENDS_WITHIN_S = 30  # a run that is stopped has its stage to end, and the server to tell
 
 
@@ -34,13 +36,17 @@ def run(serving: Sequence[str]) -> None:
     try:
         with (
             project_lock.hold(path=project_lock.SCHEDULE),
-            server.for_schedule() as url,
-            _serving(serving, url) as process,
+            server.for_schedule() as used,
+            _serving(serving, used.url) as process,
         ):
-            print(f"Retraining is scheduled; its runs are at {url.removesuffix('/api')}. Ctrl-C ends it.", flush=True)
-            code = process.wait()
-        sys.exit(f"schedule: Prefect stopped serving the flow, exit code {code}; the lines above say why")
-    except server.ServerError as error:
+            where = used.url.removesuffix("/api")
+            print(f"Retraining is scheduled; its runs are at {where}. Ctrl-C ends it.", flush=True)
+            gone = used.wait_until_gone(lambda: process.poll() is not None) or not used.answers()
+            if gone:
+                _kill(process)
+                raise ServerError(f"Prefect's server at {used.url} has gone; its runs are ended, too")
+        sys.exit(f"schedule: Prefect stopped serving the flow, exit code {process.returncode}; the lines above say why")
+    except ServerError as error:
         sys.exit(f"schedule: {error}")
     except ProjectLocked as locked:
         sys.exit(f"schedule: there is one already in this project: {locked.holder}")
@@ -79,3 +85,26 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End `process` and its runs where there is no server: it could not be told, and nobody is to wait for that.
+
+    A run has its stage to end, by SIGTERM, and nothing else.
+    """
+    with suppress(psutil.NoSuchProcess):
+        runs = psutil.Process(process.pid).children()
+        process.kill()
+        for started in runs:
+            started.terminate()
+        deadline = time.monotonic() + STAGE_ENDS_WITHIN_S
+        while any(map(_at_work, runs)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for started in filter(_at_work, runs):
+            started.kill()
+
+
+def _at_work(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

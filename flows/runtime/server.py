@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,9 @@ SCHEDULE = Path(".cache/schedule-server.json")
 LOG = Path(".cache/logs/server.log")
 STARTS_WITHIN_S = 120
 ENDS_WITHIN_S = 10
+ASKED_EVERY_S = 2
+PATIENCE_S = 15  # with a server that cannot be reached: it may be one that is being started again
+HANGS_AFTER_S = 30  # without an answer; on a machine with much to do one takes seconds
 HOST = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app")
 OPTIONS = ("--log-level", "warning", "--timeout-graceful-shutdown", "5")
@@ -34,23 +38,71 @@ EPHEMERAL = FINAL | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_SERVER_UI_ENABLE
 
 
 class ServerError(Exception):
-    """There is no server, and none could be started."""
+    """There is no server, none could be started, or it has gone."""
 
 
-def for_run() -> None:
+@dataclass(frozen=True)
+class Server:
+    """Where a server's API is, and the process of one that was started here."""
+
+    url: str
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def wait_until_gone(self, over: Callable[[], bool]) -> bool:
+        """Return True once it has ended or has not answered for PATIENCE_S, or False once `over` says so.
+
+        One that hangs is no more use than one that was killed.
+        """
+        failing_since = None
+        while not over():
+            if self._has_ended():
+                return True
+            if self.answers():
+                failing_since = None
+            elif failing_since is None:
+                failing_since = time.monotonic()
+            elif time.monotonic() - failing_since >= PATIENCE_S:
+                return True
+            time.sleep(ASKED_EVERY_S)
+        return False
+
+    def answers(self) -> bool:
+        """Tell whether it answers; with what does not matter, unless it is an error of its own: Prefect has the key."""
+        if self._has_ended():
+            return False
+        try:
+            return requests.get(f"{self.url}/health", timeout=HANGS_AFTER_S).status_code < 500
+        except requests.exceptions.SSLError:  # and the certificate
+            return True
+        except requests.RequestException:
+            return False
+
+    def _has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+
+def for_run() -> Server:
     """Give the flows of this process the server of PREFECT_API_URL, or a temporary one, which ends with the process.
 
     Raises:
-        ServerError: none could be started.
+        ServerError: the configured server does not answer, or none could be started.
     """
     end(TEMPORARY)
-    if PREFECT_API_URL.value():
-        return
-    server = ExitStack()
-    atexit.register(server.close)  # before Prefect registers what sends the last lines of its log
-    url = server.enter_context(_started(TEMPORARY, 0, EPHEMERAL))
-    server.enter_context(temporary_settings({PREFECT_API_URL: url}))
+    if url := PREFECT_API_URL.value():
+        return _configured(url)
+    stack = ExitStack()
+    atexit.register(stack.close)  # before Prefect registers what sends the last lines of its log
+    server = stack.enter_context(_started(TEMPORARY, 0, EPHEMERAL))
+    stack.enter_context(temporary_settings({PREFECT_API_URL: server.url}))
     logging.getLogger("prefect.flow_runs").addFilter(_is_no_link)
+    return server
+
+
+def _configured(url: str) -> Server:
+    server = Server(url)
+    if not server.answers():
+        raise ServerError(f"PREFECT_API_URL={url} does not answer: start that server, or unset PREFECT_API_URL")
+    return server
 
 
 def _is_no_link(record: logging.LogRecord) -> bool:
@@ -59,30 +111,29 @@ def _is_no_link(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def for_schedule() -> Iterator[str]:
-    """Yield the API's URL of PREFECT_API_URL, of a server on this machine, or of one that ends with the body.
+def for_schedule() -> Iterator[Server]:
+    """Yield the server of PREFECT_API_URL, one on this machine, or one that ends with the body.
 
     Raises:
         ServerError: the configured server does not answer, or none could be started.
     """
     if url := PREFECT_API_URL.value():
-        if not healthy(url):
-            raise ServerError(f"PREFECT_API_URL={url} does not answer: start that server, or unset PREFECT_API_URL")
-        yield url
+        yield _configured(url)
         return
     port = PREFECT_SERVER_API_PORT.value()
     url = f"http://{HOST}:{port}/api"
     if not healthy(url):
-        with _started(SCHEDULE, port, FINAL) as url:
-            yield url
+        with _started(SCHEDULE, port, FINAL) as server:
+            yield server
         return
     try:
-        yield url
+        yield Server(url)
     finally:
         end(SCHEDULE)  # it may be that of a schedule that was killed; who else started it keeps it
 
 
 def healthy(url: str) -> bool:
+    """Tell whether it is a Prefect server on this machine, and ready."""
     try:
         return requests.get(f"{url}/health", timeout=5).ok
     except requests.RequestException:
@@ -90,8 +141,8 @@ def healthy(url: str) -> bool:
 
 
 @contextmanager
-def _started(record: Path, port: int, settings: Mapping[str, str]) -> Iterator[str]:
-    """Start a server on `port`, or on a free one where that is 0; yield the API's URL once it answers.
+def _started(record: Path, port: int, settings: Mapping[str, str]) -> Iterator[Server]:
+    """Start a server on `port`, or on a free one where that is 0; yield it once it answers.
 
     Raises:
         ServerError: the port is taken, the server's folder cannot be made, or it does not answer.
@@ -110,7 +161,7 @@ def _started(record: Path, port: int, settings: Mapping[str, str]) -> Iterator[s
     try:
         _note(process, record)
         _wait_until_healthy(process, url)
-        yield url
+        yield Server(url, process)
     finally:
         end(record)
         process.terminate()  # where the record has been removed meanwhile

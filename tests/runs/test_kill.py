@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,28 @@ def test_the_flow_is_killed_and_the_next_one_ends_what_it_left(
     assert not running(project)
     assert outputs(project, *STAGES) == undisturbed.outputs
     assert read_lock(project) == undisturbed.lock
+
+
+def test_its_server_is_killed_and_the_flow_ends_after_the_stage_that_is_running(
+    project: Path, undisturbed: Undisturbed, start: Start
+) -> None:
+    forget(project)
+    flow = start(*FLOW)
+    read_until(flow, "Epoch 2/60")
+    os.kill(json.loads((project / server.TEMPORARY).read_text())["pid"], signal.SIGKILL)
+    read_until(flow, "train: ran")
+    printed, _ = flow.communicate(timeout=STOPS_WITHIN_S)
+    assert flow.returncode == 1
+    last = printed.splitlines()[-1]
+    assert re.fullmatch(
+        r"training stopped. Prefect's server at http://127.0.0.1:\d+/api has gone; "
+        "what the stages made is kept, the same command goes on",
+        last,
+    )
+    assert "Traceback" not in printed
+    assert not running(project)
+    assert read_lock(project)["stages"]["train"] == undisturbed.lock["stages"]["train"]
+    assert outputs(project, "train").items() <= undisturbed.outputs.items()
 
 
 @pytest.mark.parametrize(

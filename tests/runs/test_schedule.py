@@ -1,11 +1,14 @@
 """Retraining on a schedule: a server and the flow on it, started and ended together."""
 
+import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 import requests
 
 from flows import overrides, recipes
-from flows.runtime import project_lock
+from flows.runtime import project_lock, server
 from tasks.data.datasets import DATASETS
 from tests.support.project import Command, copy_project
 
@@ -30,17 +33,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port() -> int:
+    return free_port()
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def schedule(
-    project: Path, port: int, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[subprocess.Popen[str]]:
+@contextmanager
+def scheduled(project: Path, environment: dict[str, str], home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     """Start the flow every 15 seconds, on a server of its own."""
-    own = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_SERVER_API_PORT": str(port)}
+    own = {"PREFECT_HOME": str(home), "PREFECT_SERVER_API_PORT": str(port)}
     process = subprocess.Popen(
         [*RETRAINING, "--interval", "15"],
         cwd=project,
@@ -52,7 +57,15 @@ def schedule(
     yield process
     if process.poll() is None:
         process.terminate()
-    process.communicate()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def schedule(
+    project: Path, port: int, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[str]]:
+    with scheduled(project, environment, tmp_path_factory.mktemp("prefect"), port) as process:
+        yield process
 
 
 def wait_for(process: subprocess.Popen[str], pattern: str) -> list[str]:
@@ -130,6 +143,19 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     log = (project / ".cache/logs/server.log").read_text()
     assert not re.search("error|exception|traceback", log, re.IGNORECASE)
+
+
+def test_a_schedule_whose_server_is_killed_ends_in_one_sentence(
+    project: Path, environment: dict[str, str], prefect_home: Path
+) -> None:
+    with scheduled(project, environment, prefect_home, free_port()) as schedule:
+        wait_for(schedule, "Ctrl-C ends it")
+        processes = psutil.Process(schedule.pid).children(recursive=True)
+        os.kill(json.loads((project / server.SCHEDULE).read_text())["pid"], signal.SIGKILL)
+        printed, _ = schedule.communicate(timeout=30)
+    assert schedule.returncode == 1
+    assert re.fullmatch(r"schedule: Prefect's server at \S+ has gone; its runs are ended, too\n", printed)
+    assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize("words", [("training",), ("retraining", "--interval", "15")])

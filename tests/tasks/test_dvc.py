@@ -120,3 +120,21 @@ def test_the_output_of_a_stage_is_kept(log: pytest.LogCaptureFixture) -> None:
         reproduce("train", 60, LOGGER)
     assert failed.value.stage == "train"
     assert "loss: 3\n" in log_path("train").read_text()
+
+
+def test_what_stops_a_stage_is_noted_with_the_stage(
+    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        assert dvc.AT_WORK.locked()
+        raise KeyboardInterrupt
+
+    Path("input").touch()
+    write_stage("cp input output")
+    monkeypatch.setattr(dvc, "interruptions", [])
+    monkeypatch.setattr(LOGGER, "log", interrupt)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        reproduce("train", 60, LOGGER)
+    assert dvc.interruptions == [stopped.value]
+    assert stopped.value.__notes__ == ["in the stage train"]
+    assert not dvc.AT_WORK.locked()

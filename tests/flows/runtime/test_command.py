@@ -1,7 +1,9 @@
 """The training flow as a command: what it says and how it exits, however the run ends."""
 
+import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -10,21 +12,28 @@ import pytest
 
 from flows.report import summary
 from flows.runtime import command, server
-from flows.runtime.server import ServerError
+from flows.runtime.command import Terminated
+from flows.runtime.server import Server, ServerError
+from tasks import dvc
 from tasks.dvc import StageFailed, StageRun
 from tasks.harness import lock
 from tasks.harness.errors import StageError
 from tasks.harness.lock import Locked
 from tasks.harness.section import PARAMS
 
+URL = "http://127.0.0.1:9/api"
+GONE = f"\ntraining stopped. Prefect's server at {URL} has gone; what the stages made is kept, the same command goes on"
 UNREACHABLE = RuntimeError("Failed to reach API at http://x/api")
 
 
 @pytest.fixture(autouse=True)
 def without_a_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("data/inbox").mkdir(parents=True)
-    monkeypatch.setattr(server, "for_run", lambda: None)
-    monkeypatch.setattr(command, "REPORTS_WITHIN_S", 1e6)  # else this process would be ended
+    monkeypatch.setattr(server, "for_run", lambda: Server(URL))
+    monkeypatch.setattr(Server, "answers", lambda _: True)
+    monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "PATIENCE_S", 0)
+    monkeypatch.setattr(dvc, "interruptions", [])
 
 
 def raising(error: BaseException) -> Callable[[list[str]], list[StageRun]]:
@@ -135,3 +144,69 @@ def test_what_dvc_cannot_hash_is_said_before_params_are_written() -> None:
     with pytest.raises(SystemExit, match=r"download.path = 'elsewhere': there is nothing of that name"):
         command.run(raising(AssertionError("it was to be refused")), ["download.path=elsewhere"])
     assert PARAMS.read_text() == before
+
+
+def test_a_defect_of_prefects_without_a_server_is_that_the_server_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "answers", lambda _: False)
+    monkeypatch.setattr(Server, "wait_until_gone", lambda *_: False)
+    assert exit_code(raising(ConnectionError("refused"))) == GONE
+
+
+@pytest.mark.parametrize(
+    ("interruption", "code", "said"),
+    [
+        (None, 1, GONE),
+        (Terminated(), 143, "\ntraining was stopped by SIGTERM in the stage train; the same command goes on there"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "\ntraining was stopped by SIGINT in the stage train; the same command goes on there",
+        ),
+    ],
+    ids=["by itself", "SIGTERM to all", "SIGINT to all"],
+)
+def test_a_server_that_has_gone_ends_the_run_after_its_stage(
+    interruption: BaseException | None,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked, left = threading.Event(), threading.Event()
+    codes = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        monkeypatch.setattr(Server, "answers", lambda _: True)  # in place of the process's end
+        left.set()
+
+    def training(changes: list[str]) -> list[StageRun]:
+        with dvc.AT_WORK:
+            monkeypatch.setattr(Server, "answers", lambda _: asked.set())
+            assert asked.wait(60)
+            if interruption:
+                dvc.interruptions.append(noted(interruption))
+            assert not codes
+        assert left.wait(60)
+        return []
+
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(summary, "summary", lambda _: "")
+    command.run(training, [])
+    assert codes == [code]
+    assert capsys.readouterr().err == f"{said}\n"
+
+
+def test_a_server_that_is_back_when_the_stage_ends_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def training(changes: list[str]) -> list[StageRun]:
+        asked = threading.Event()
+        with dvc.AT_WORK:
+            monkeypatch.setattr(Server, "answers", lambda _: asked.set())
+            assert asked.wait(60)
+            monkeypatch.setattr(Server, "answers", lambda _: True)
+        return []
+
+    monkeypatch.setattr(os, "_exit", lambda _: pytest.fail("the process was ended"))
+    monkeypatch.setattr(summary, "summary", lambda _: "")
+    command.run(training, [])

@@ -12,7 +12,7 @@ import pytest
 
 from flows.runtime import project_lock, schedule, server
 from flows.runtime.project_lock import ProjectLocked
-from flows.runtime.server import ServerError
+from flows.runtime.server import Server, ServerError
 
 URL = "http://127.0.0.1:4200/api"
 
@@ -20,10 +20,12 @@ URL = "http://127.0.0.1:4200/api"
 @pytest.fixture(autouse=True)
 def a_server_is_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def for_schedule() -> Iterator[str]:
-        yield URL
+    def for_schedule() -> Iterator[Server]:
+        yield Server(URL)
 
     monkeypatch.setattr(server, "for_schedule", for_schedule)
+    monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
+    monkeypatch.setattr(Server, "answers", lambda _: True)
 
 
 def exit_code(command: Sequence[str] = ("true",)) -> str | int | None:
@@ -88,3 +90,34 @@ def test_what_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         while not Path("ready").exists():
             time.sleep(0.01)
     assert process.returncode == -signal.SIGKILL
+
+
+RUN = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (open("run.ended", "w").close(), sys.exit()) if sys.argv[1:] else None)
+open("run.started", "w").close()
+time.sleep(60)
+"""
+SERVING_ONE = "import subprocess, sys; subprocess.run((sys.executable, '-c', *sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("in_order", [True, False], ids=["a run that ends its stage", "one that hangs"])
+def test_once_its_server_has_gone_it_ends_with_its_runs(in_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "STAGE_ENDS_WITHIN_S", 30 if in_order else 0.3)
+    monkeypatch.setattr(Server, "answers", lambda _: not Path("run.started").exists())
+    monkeypatch.setattr(server, "PATIENCE_S", 0)
+    began = time.monotonic()
+    code = exit_code((sys.executable, "-c", SERVING_ONE, RUN, *["in order"] * in_order))
+    assert code == f"schedule: Prefect's server at {URL} has gone; its runs are ended, too"
+    assert Path("run.ended").exists() is in_order
+    assert time.monotonic() - began < 20
+    assert not [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if RUN in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+def test_a_server_that_has_gone_is_the_reason_where_serving_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "answers", lambda _: False)
+    assert exit_code(("false",)) == f"schedule: Prefect's server at {URL} has gone; its runs are ended, too"

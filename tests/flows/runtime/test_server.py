@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 
 from flows.runtime import server
-from flows.runtime.server import ServerError
+from flows.runtime.server import Server, ServerError
 from tests.support.mirror import Mirror, serve
 
 
@@ -52,12 +53,46 @@ def test_a_server_that_is_configured_is_taken_if_it_answers(answering: Mirror, n
     with temporary_settings({PREFECT_API_URL: url}):
         server.for_run()
         with server.for_schedule() as taken:
-            assert taken == url
+            assert taken.url == url
     broken = answering.url("500")
     message = f"PREFECT_API_URL={broken} does not answer: start that server, or unset PREFECT_API_URL"
     schedule = server.for_schedule()
     with temporary_settings({PREFECT_API_URL: broken}), pytest.raises(ServerError, match=f"^{message}$"), schedule:
         pass
+
+
+@pytest.mark.parametrize(("behaviour", "gone"), [("ok", False), ("401", False), ("503", True), ("hang", True)])
+def test_any_answer_but_an_error_of_its_own_shows_that_a_server_is_there(
+    behaviour: str, gone: bool, answering: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "HANGS_AFTER_S", 0.2)
+    monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "PATIENCE_S", 0.1)
+    deadline = time.monotonic() + (60 if gone else 0.5)
+    used = Server(answering.url(behaviour).rstrip("/"))
+    assert used.answers() is not gone
+    assert used.wait_until_gone(lambda: time.monotonic() > deadline) is gone
+
+
+def test_a_server_that_is_started_again_in_time_has_not_gone(
+    answering: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "PATIENCE_S", 0.1)
+    answers = iter([False, True] * 20)
+    monkeypatch.setattr(Server, "answers", lambda _: next(answers, True))
+    deadline = time.monotonic() + 0.5
+    assert not Server("").wait_until_gone(lambda: time.monotonic() > deadline)
+
+
+def test_a_server_that_was_started_here_has_gone_as_soon_as_its_process_has_ended(answering: Mirror) -> None:
+    used = Server(answering.url("ok").rstrip("/"), subprocess.Popen(("sleep", "60")))
+    assert used.process is not None
+    assert used.answers()
+    used.process.kill()
+    used.process.wait()
+    assert used.wait_until_gone(lambda: False)
+    assert not used.answers()
 
 
 @pytest.mark.parametrize("of_a_schedule", [True, False], ids=["of a schedule that was killed", "of somebody else"])
@@ -69,7 +104,7 @@ def test_a_server_on_the_port_is_taken_and_ended_only_if_it_was_left(
         if of_a_schedule:
             server._note(process, server.SCHEDULE)
         with server.for_schedule() as taken:
-            assert taken == answering.url("api").rstrip("/")
+            assert taken.url == answering.url("api").rstrip("/")
             assert process.poll() is None
         assert (process.poll() is not None) is of_a_schedule
         process.kill()
