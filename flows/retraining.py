@@ -6,15 +6,15 @@ Run:    python -m flows retraining --cron "0 3 * * *"
 """
 
 import argparse
+import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.client.schemas.schedules import CronSchedule
+from prefect.server.schemas.schedules import CronSchedule
 from prefect.states import Completed
 
 from flows.runtime import last_good, project_lock, schedule, server
@@ -87,10 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _cron(text: str) -> str:
-    with suppress(ValueError):
-        if len(text.split()) == 5:  # Prefect takes a sixth, which is seconds
-            return CronSchedule(cron=text).cron
-    raise argparse.ArgumentTypeError(f'{text!r} is no cron expression; five fields are, for example "0 3 * * *"')
+    try:
+        if len(text.split()) != 5:  # Prefect takes a sixth, which is seconds
+            raise ValueError
+        schedule = CronSchedule(cron=text)
+    except ValueError:
+        wanted = 'no cron expression; five fields are, for example "0 3 * * *"'
+        raise argparse.ArgumentTypeError(f"{text!r} is {wanted}") from None
+    try:
+        asyncio.run(schedule.get_dates(1))  # as the server will ask for them, and find none, without a word
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} never comes due: no such date exists") from None
+    return text
 
 
 def _seconds(text: str) -> int:

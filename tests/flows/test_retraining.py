@@ -24,6 +24,22 @@ def test_a_cron_expression_that_is_none(cron: str, capsys: pytest.CaptureFixture
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("cron", ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"])
+def test_a_cron_expression_that_never_comes_due(
+    cron: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        retraining.main(["--cron", cron])
+    assert f"{cron!r} never comes due: no such date exists" in capsys.readouterr().err
+    assert commands == []
+
+
+@pytest.mark.parametrize("cron", ["0 0 29 2 *", "0 0 31 12 *", "0 0 31 * *", "*/5 * * * 1-5"])
+def test_a_cron_expression_that_comes_due_seldom(cron: str, commands: list[list[str]]) -> None:
+    retraining.main(["--cron", cron])
+    assert commands[0][-2] == cron
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "often"])
 def test_an_interval_that_is_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
