@@ -13,9 +13,9 @@ from typing import NoReturn
 from tasks.harness import interpreter
 
 COMMANDS = {
-    "training": ("flows.training", "download, transform, train, evaluate and export: what has to run of it"),
+    "training": ("flows.train", "download, transform, train, evaluate and export: what has to run of it"),
     "run": ("flows.run", "training by a recipe, or on digits where no mirror answers: make run"),
-    "retraining": ("flows.retraining", "training on a schedule, with a Prefect server: make schedule"),
+    "retraining": ("flows.runtime.schedule", "training on a schedule, with a Prefect server: make schedule"),
     "report": ("flows.report.page", "what the last run came to, as a page: make report"),
 }
 
@@ -23,7 +23,7 @@ COMMANDS = {
 def main(arguments: Sequence[str]) -> None:
     interpreter.check()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end_before_it_began)  # until the command, whose imports take seconds, sets its own
+        signal.signal(number, _end_before_it_began)  # until the command sets its own
     command, *rest = arguments or ["--help"]
     if command not in COMMANDS:
         listed = "\n".join(f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items())
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
             return
         print(f"{usage}\n\nflows: {command} is no command", file=sys.stderr)
         sys.exit(2)
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # else Prefect says that it collects data, and does
     module, _ = COMMANDS[command]
     import_module(module).main(rest)
 

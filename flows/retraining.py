@@ -2,22 +2,16 @@
 
 Reads:  params.yaml, dvc.yaml
 Writes: what the training flow writes, and .cache/logs/server.log
-Run:    python -m flows retraining --cron "0 3 * * *"
+Run:    python -m flows retraining, see flows/runtime/schedule.py
 """
 
-import argparse
-import asyncio
-import os
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.server.schemas.schedules import CronSchedule
 from prefect.states import Completed
 
-from flows.runtime import last_good, project_lock, schedule, server
+from flows.runtime import last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import training
 from tasks.dvc import StageFailed
@@ -66,46 +60,3 @@ def retraining(
         message = ", ".join(new) or "Nothing new: no data, code or parameter has changed"
     get_run_logger().info(message)
     return Completed(name=name, message=message)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows retraining", description=__doc__.splitlines()[0])
-    when = parser.add_mutually_exclusive_group()
-    when.add_argument(
-        "--cron",
-        type=_cron,
-        default=os.environ.get("CRON") or None,
-        help='for example "0 3 * * *": every night at three, UTC (default: CRON of the environment)',
-    )
-    when.add_argument("--interval", type=_seconds, metavar="SECONDS")
-    options = parser.parse_args(arguments)
-    if options.interval:
-        options.cron = None
-    elif not options.cron:
-        parser.error('when? make schedule CRON="0 3 * * *"')
-    schedule.run([sys.executable, "-m", "flows.serve", options.cron or "", str(options.interval or 0)])
-
-
-def _cron(text: str) -> str:
-    try:
-        if len(text.split()) != 5:  # Prefect takes a sixth, which is seconds
-            raise ValueError
-        schedule = CronSchedule(cron=text)
-    except ValueError:
-        wanted = 'no cron expression; five fields are, for example "0 3 * * *"'
-        raise argparse.ArgumentTypeError(f"{text!r} is {wanted}") from None
-    try:
-        asyncio.run(schedule.get_dates(1))  # as the server will ask for them, and find none, without a word
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} never comes due: no such date exists") from None
-    return text
-
-
-def _seconds(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return int(text)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,11 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows import overrides, recipes
+from flows import overrides, recipes, train
 from flows.runtime import project_lock
 from flows.runtime.command import run
 from flows.runtime.project_lock import ProjectLocked
-from flows.training import training
 from tasks.data import fetch
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
@@ -50,11 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with project_lock.hold():
             if options.recipe or options.dataset:
                 MARKER.unlink(missing_ok=True)
-                run(training, _chosen(options.recipe, options.dataset))
+                run(train.flow, _chosen(options.recipe, options.dataset))
             elif falls_back(_committed(), _current()):
                 _run_fallback()
             else:
-                run(training, [])
+                run(train.flow, [])
     except (ParamsError, StageError, ProjectLocked) as error:
         sys.exit(f"make run: {error}")
 
@@ -75,7 +74,7 @@ def _run_fallback() -> None:
     MARKER.write_text(overrides.apply(_current(), changes)[0], encoding="utf-8")
     print(NOTICE, flush=True)
     try:
-        run(training, changes)
+        run(train.flow, changes)
     finally:
         print(f"\n{NOTICE}")
 

@@ -2,11 +2,9 @@
 
 Reads:  params.yaml, dvc.yaml
 Writes: whatever the stages write, and reports/run.json
-Run:    python -m flows training [-S [params.yaml:]key=value]... [--wait SECONDS]
+Run:    python -m flows training, see flows/train.py
 """
 
-import argparse
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import flow, get_run_logger
@@ -14,7 +12,6 @@ from prefect import flow, get_run_logger
 from flows import overrides
 from flows.report import artifacts, summary
 from flows.runtime import dvc_files, inbox, last_good
-from flows.runtime.command import run
 from flows.runtime.log import quieten
 from tasks.dvc import StageFailed, StageRun
 from tasks.params import whole
@@ -57,27 +54,7 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     return runs
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows training", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "-S",
-        "--set-param",
-        dest="changes",
-        action="append",
-        default=[],
-        metavar="[params.yaml:]key=value",
-        help="change params.yaml first, as dvc exp run -S does; may be given several times",
-    )
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=0,
-        metavar="SECONDS",
-        help="how long to wait for another run in this project; without it, leave at once",
-    )
-    options = parser.parse_args(arguments)
-    run(training, options.changes, options.wait)
-
-
 if __name__ == "__main__":
+    from flows.train import main
+
     main()

@@ -15,8 +15,11 @@ from flows.runtime import inbox, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
 from tasks import dvc
+from tasks.__main__ import STAGES
+from tasks.data.datasets import DATASETS
 from tasks.dvc import StageFailed, StageRun
 from tasks.harness.errors import ParamsError, StageError
+from tasks.params.download import Download
 
 Training = Callable[[list[str]], list[StageRun]]  # flows.training.training
 
@@ -32,10 +35,11 @@ class Terminated(BaseException):
     """SIGTERM has arrived."""
 
 
-def run(training: Training, changes: list[str], wait_s: float = 0) -> None:
+def run(flow: Callable[[], Training], changes: list[str], wait_s: float = 0) -> None:
     """Run the training flow and print what came of it; exit with 1 and the reason if it failed.
 
     Args:
+        flow: imports it, once it has been said what will run.
         changes: to params.yaml, see flows.training.
         wait_s: how long to wait for another run in this project.
     """
@@ -43,7 +47,10 @@ def run(training: Training, changes: list[str], wait_s: float = 0) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with project_lock.hold(wait_s):
-            inbox.links_to_folders(overrides.check(changes).download)
+            params = overrides.check(changes).download
+            inbox.links_to_folders(params)
+            print(f"training on {source(params)}: {', '.join(STAGES)}", flush=True)
+            training = flow()
             with _watched(server.for_run()):
                 runs = training(changes)
             print(f"\n{summary.summary(runs)}")
@@ -63,6 +70,12 @@ def run(training: Training, changes: list[str], wait_s: float = 0) -> None:
             signal.signal(other, signal.SIG_IGN)  # the server is about to be ended
         _say_stopped(number, error)
         sys.exit(128 + number)
+
+
+def source(params: Download) -> str:
+    """Name the data that are asked for."""
+    own = DATASETS[params.dataset].format == "files"
+    return f"{params.dataset} in {params.path}" if own else params.dataset
 
 
 def _terminate(*_: object) -> NoReturn:

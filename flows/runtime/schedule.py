@@ -1,5 +1,12 @@
-"""A schedule as a command: its lock, its server, the process that starts its runs, and their end."""
+"""A schedule as a command: its lock, its server, the process that starts its runs, and their end.
 
+Reads:  params.yaml
+Writes: what the training flow writes, and .cache/logs/server.log
+Run:    python -m flows retraining --cron "0 3 * * *"
+"""
+
+import argparse
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,9 +17,13 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from flows.runtime import project_lock, server
+from flows import overrides
+from flows.runtime import inbox, project_lock, server
+from flows.runtime.command import source
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import ServerError
+from tasks.__main__ import STAGES
+from tasks.harness.errors import ParamsError, StageError
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 STAGE_ENDS_WITHIN_S = 15
@@ -24,6 +35,52 @@ class Stopped(BaseException):
 
     def __init__(self, number: int) -> None:
         self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows retraining", description="The training flow on a schedule.")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
+        "--cron", help='for example "0 3 * * *": every night at three, UTC (default: CRON, as make sets it)'
+    )
+    when.add_argument("--interval", type=_seconds, metavar="SECONDS")
+    options = parser.parse_args(arguments)
+    cron = "" if options.interval else options.cron or os.environ.get("CRON", "")
+    if not (cron or options.interval):
+        parser.error('when? make schedule CRON="0 3 * * *"')
+    due = f"when {cron!r} comes due, UTC" if cron else f"every {options.interval} s"
+    try:
+        params = overrides.check([]).download
+        inbox.links_to_folders(params)
+    except (ParamsError, StageError) as error:
+        sys.exit(f"schedule: {error}")
+    print(f"retraining on {source(params)}, {due}: {', '.join(STAGES)}", flush=True)
+    if cron and (refusal := _refusal(cron)):
+        parser.error(f"argument --cron: {cron!r} {refusal}")
+    run([sys.executable, "-m", "flows.serve", cron, str(options.interval or 0)])
+
+
+def _refusal(cron: str) -> str | None:
+    """Say what is wrong with a cron expression, if anything is."""
+    from prefect.server.schemas.schedules import CronSchedule  # see flows.train
+
+    try:
+        if len(cron.split()) != 5:  # Prefect takes a sixth, which is seconds
+            raise ValueError
+        schedule = CronSchedule(cron=cron)
+    except ValueError:
+        return 'is no cron expression; five fields are, for example "0 3 * * *"'
+    try:
+        asyncio.run(schedule.get_dates(1))  # as the server will ask for them, and find none, without a word
+    except ValueError:
+        return "never comes due: no such date exists"
+    return None
+
+
+def _seconds(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return int(text)
 
 
 def run(serving: Sequence[str]) -> None:

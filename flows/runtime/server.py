@@ -19,7 +19,6 @@ from pathlib import Path
 
 import psutil
 import requests
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 
 TEMPORARY = Path(".cache/temporary-server.json")  # of a run
 SCHEDULE = Path(".cache/schedule-server.json")
@@ -87,6 +86,8 @@ def for_run() -> Server:
     Raises:
         ServerError: the configured server does not answer, or none could be started.
     """
+    from prefect.settings import PREFECT_API_URL, temporary_settings  # see flows.train
+
     end(TEMPORARY)
     if url := PREFECT_API_URL.value():
         return _configured(url)
@@ -117,6 +118,8 @@ def for_schedule() -> Iterator[Server]:
     Raises:
         ServerError: the configured server does not answer, or none could be started.
     """
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT
+
     if url := PREFECT_API_URL.value():
         yield _configured(url)
         return
@@ -186,6 +189,8 @@ def _start(bound: socket.socket, settings: Mapping[str, str]) -> "subprocess.Pop
 
 def _make_home() -> None:
     """Make the folder of Prefect's database, without which a server would try for minutes to start."""
+    from prefect.settings import PREFECT_HOME
+
     home = PREFECT_HOME.value()
     try:
         home.mkdir(parents=True, exist_ok=True)

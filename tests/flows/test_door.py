@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,3 +50,22 @@ def test_a_signal_before_the_command_has_been_imported_ends_it_in_one_line(
     answer = subprocess.run((sys.executable, "-c", script), env=path, capture_output=True, text=True, check=False)
     assert answer.returncode == 128 + number
     assert answer.stderr == f"stopped by {number.name} before the run began\n"
+
+
+def test_a_command_says_its_first_line_before_prefect_is_imported() -> None:
+    modules = [module for module, _ in door.COMMANDS.values()]
+    script = f"import sys, {', '.join(modules)}; print([name for name in ('prefect', 'torch') if name in sys.modules])"
+    answer = subprocess.run((sys.executable, "-c", script), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(None, "1"), ("0", "0")], ids=["unset", "chosen by the user"])
+def test_prefect_collects_no_data_unless_the_user_has_said_so(
+    theirs: str | None, ours: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "import_module", lambda _: SimpleNamespace(main=lambda _: None))
+    monkeypatch.setenv("DO_NOT_TRACK", theirs or "")
+    if theirs is None:
+        monkeypatch.delenv("DO_NOT_TRACK")
+    door.main(["training"])
+    assert os.environ["DO_NOT_TRACK"] == ours

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from tasks.harness.errors import StageError
 from tasks.harness.lock import Locked
 from tasks.harness.section import PARAMS
 
+FIRST_LINE = "training on fashion_mnist: download, transform, train, evaluate, export"
 URL = "http://127.0.0.1:9/api"
 GONE = f"\ntraining stopped. Prefect's server at {URL} has gone; what the stages made is kept, the same command goes on"
 UNREACHABLE = RuntimeError("Failed to reach API at http://x/api")
@@ -53,7 +55,7 @@ def noted(error: BaseException) -> BaseException:
 def exit_code(training: Callable[[list[str]], list[StageRun]], changes: list[str] | None = None) -> str | int | None:
     """Run the command and return what it exits with: a code, or a sentence, which means 1."""
     with pytest.raises(SystemExit) as exit_:
-        command.run(training, changes or [])
+        command.run(lambda: training, changes or [])
     return exit_.value.code
 
 
@@ -61,8 +63,23 @@ def test_a_run_that_is_complete_prints_its_summary(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(summary, "summary", lambda runs: f"{len(runs)} stages")
-    command.run(lambda changes: [StageRun("train", "ran", 1.0)], [])
-    assert capsys.readouterr().out == "\n1 stages\n"
+    command.run(lambda: lambda changes: [StageRun("train", "ran", 1.0)], [])
+    assert capsys.readouterr().out == f"{FIRST_LINE}\n\n1 stages\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "data"),
+    [("download.dataset=mnist", "mnist"), ("download.dataset=folder", "folder in data/inbox")],
+)
+def test_what_will_run_on_which_data_is_said_before_the_flow_is_imported(
+    change: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flow() -> NoReturn:
+        assert capsys.readouterr().out == FIRST_LINE.replace("fashion_mnist", data) + "\n"
+        raise StageError("enough")
+
+    with pytest.raises(SystemExit, match="enough"):
+        command.run(flow, [change])
 
 
 def test_a_stage_that_failed_is_named_with_its_log_and_the_way_back() -> None:
@@ -89,7 +106,7 @@ def test_any_other_reason_is_one_sentence(error: Exception, reason: str) -> None
 def test_a_defect_keeps_its_traceback() -> None:
     for error in (RuntimeError("a defect"), ZeroDivisionError()):
         with pytest.raises(type(error)):
-            command.run(raising(error), [])
+            command.run(partial(raising, error), [])
 
 
 def test_refused_changes_end_it_before_a_server_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +210,7 @@ def test_a_server_that_has_gone_ends_the_run_after_its_stage(
     monkeypatch.setattr(logging, "raiseExceptions", True)
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(summary, "summary", lambda _: "")
-    command.run(training, [])
+    command.run(lambda: training, [])
     assert codes == [code]
     assert capsys.readouterr().err == f"{said}\n"
 
@@ -209,4 +226,4 @@ def test_a_server_that_is_back_when_the_stage_ends_is_used_again(monkeypatch: py
 
     monkeypatch.setattr(os, "_exit", lambda _: pytest.fail("the process was ended"))
     monkeypatch.setattr(summary, "summary", lambda _: "")
-    command.run(training, [])
+    command.run(lambda: training, [])

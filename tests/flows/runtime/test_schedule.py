@@ -13,6 +13,7 @@ import pytest
 from flows.runtime import project_lock, schedule, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
+from tasks.harness.section import PARAMS
 
 URL = "http://127.0.0.1:4200/api"
 
@@ -121,3 +122,72 @@ def test_once_its_server_has_gone_it_ends_with_its_runs(in_order: bool, monkeypa
 def test_a_server_that_has_gone_is_the_reason_where_serving_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Server, "answers", lambda _: False)
     assert exit_code(("false",)) == f"schedule: Prefect's server at {URL} has gone; its runs are ended, too"
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What would be run beside a server."""
+    started: list[list[str]] = []
+    monkeypatch.setattr(schedule, "run", started.append)
+    return started
+
+
+@pytest.mark.parametrize("cron", ["", "0 3 * *", "0 3 * * * *", "61 3 * * *"])
+def test_a_cron_expression_that_is_none(cron: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        schedule.main(["--cron", cron])
+    message = f'{cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("cron", ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"])
+def test_a_cron_expression_that_never_comes_due(
+    cron: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        schedule.main(["--cron", cron])
+    assert f"{cron!r} never comes due: no such date exists" in capsys.readouterr().err
+    assert commands == []
+
+
+@pytest.mark.parametrize("cron", ["0 0 29 2 *", "0 0 31 12 *", "0 0 31 * *", "*/5 * * * 1-5"])
+def test_a_cron_expression_that_comes_due_seldom(cron: str, commands: list[list[str]]) -> None:
+    schedule.main(["--cron", cron])
+    assert commands[0][-2] == cron
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "often"])
+def test_an_interval_that_is_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        schedule.main([f"--interval={seconds}"])
+    assert f"{seconds!r} is no number of seconds" in capsys.readouterr().err
+
+
+def test_a_schedule_is_a_cron_expression_or_an_interval(commands: list[list[str]]) -> None:
+    schedule.main(["--cron", "0 3 * * *"])
+    schedule.main(["--interval", "15"])
+    assert [command[-3:] for command in commands] == [["flows.serve", "0 3 * * *", "0"], ["flows.serve", "", "15"]]
+    with pytest.raises(SystemExit, match="2"):
+        schedule.main([])
+
+
+@pytest.mark.parametrize(
+    ("words", "due"),
+    [
+        (["--cron", "0 3 * * *"], "when '0 3 * * *' comes due, UTC"),
+        (["--interval", "15"], "every 15 s"),
+    ],
+)
+def test_it_says_first_what_will_run_and_when(
+    words: list[str], due: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule.main(words)
+    said = f"retraining on fashion_mnist, {due}: download, transform, train, evaluate, export\n"
+    assert capsys.readouterr().out == said
+
+
+def test_params_that_every_run_would_refuse_are_refused_before_a_server_is_started(commands: list[list[str]]) -> None:
+    PARAMS.write_text("train: {}\n")
+    with pytest.raises(SystemExit, match=r"^schedule: params\.yaml is refused:"):
+        schedule.main(["--interval", "15"])
+    assert commands == []

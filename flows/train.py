@@ -1,0 +1,41 @@
+"""The training flow from a terminal.
+
+Reads:  params.yaml, dvc.yaml
+Writes: what flows/training.py writes
+Run:    python -m flows training [-S [params.yaml:]key=value]... [--wait SECONDS]
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from flows.runtime.command import Training, run
+
+
+def flow() -> Training:
+    """Import the training flow: here, because Prefect takes seconds, in which the first line is to be read already."""
+    from flows.training import training
+
+    return training
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    description = "Download, transform, train, evaluate and export: what has to run of it."
+    parser = argparse.ArgumentParser(prog="python -m flows training", description=description)
+    parser.add_argument(
+        "-S",
+        "--set-param",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="[params.yaml:]key=value",
+        help="change params.yaml first, as dvc exp run -S does; may be given several times",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long to wait for another run in this project; without it, leave at once",
+    )
+    options = parser.parse_args(arguments)
+    run(flow, options.changes, options.wait)
