@@ -129,7 +129,7 @@ def test_the_lock_is_what_is_installed() -> None:
 
 def test_what_prefect_cannot_stand_is_held_back() -> None:
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert {"fastapi<0.151", "sqlalchemy<2.1"} <= set(dependencies)
+    assert {"fastapi<0.151", "sqlalchemy<2.1", "whenever>=0.11"} <= set(dependencies)
 
 
 def test_git_tracks_nothing_that_it_ignores() -> None:
