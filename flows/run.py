@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows import overrides, recipes, train
-from flows.runtime import project_lock
+from flows.runtime import checkout, project_lock
 from flows.runtime.command import run
 from flows.runtime.project_lock import ProjectLocked
 from tasks.data import fetch
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.recipe and options.dataset:
         parser.error(f"RECIPE={options.recipe} and DATASET={options.dataset} cannot both be chosen: each is a recipe")
     try:
+        checkout.check()
         with project_lock.hold():
             if options.recipe or options.dataset:
                 MARKER.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from flows.report import charts, differences, summary, verdicts
 from flows.report.verdicts import figure
-from flows.runtime import last_good, project_lock
+from flows.runtime import checkout, last_good, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.__main__ import STAGES
 from tasks.evaluation import pictures, tables
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows report", description=__doc__.splitlines()[0])
     parser.parse_args(arguments)
     try:
+        checkout.check()
         with project_lock.hold():
             context = gather()
             for path in (HTML, MARKDOWN):

@@ -25,7 +25,7 @@ BY_THE_SYSTEM = {".DS_Store"}  # Finder leaves one in each folder that it shows
 
 
 def check() -> None:
-    """See that a run can write what it writes, removes nothing that no run has made, and has the git that DVC expects.
+    """See that this is the project's folder, that all that is written can be, and that there is the git DVC expects.
 
     Raises:
         StageError: one of these is not so; the message says what to do.
@@ -42,6 +42,14 @@ def check() -> None:
             "this folder is no git repository, which DVC expects. Make it one: git init && git add -A && "
             f"git commit -m start; or go without: {dvc} config core.no_scm true"
         )
+
+
+def check_outputs() -> None:
+    """See that a run removes nothing that no run has made.
+
+    Raises:
+        StageError: it would.
+    """
     for folder, made in MADE.items():
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         if strangers := sorted(names - made - BY_THE_SYSTEM):

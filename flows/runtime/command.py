@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from flows import overrides
 from flows.report import summary
-from flows.runtime import inbox, last_good, project_lock, server
+from flows.runtime import checkout, inbox, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
 from tasks import dvc
@@ -46,7 +46,9 @@ def run(flow: Callable[[], Training], changes: list[str], wait_s: float = 0) -> 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        checkout.check()
         with project_lock.hold(wait_s):
+            checkout.check_outputs()
             params = overrides.check(changes).download
             inbox.links_to_folders(params)
             print(f"training on {source(params)}: {', '.join(STAGES)}", flush=True)

@@ -1,9 +1,11 @@
 """The state of the last run that was complete: what `dvc checkout` needs to bring back its data and models."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
+from flows.runtime.checkout import in_git
 from tasks.dvc import log_path
 
 FOLDER = Path(".cache/last-good")
@@ -37,13 +39,15 @@ def _same(folder: Path) -> bool:
 
 def way_back(stage: str) -> str:
     """Say, after `stage` has failed, where its log is and which commands bring back the last good state."""
+    log = f"log: {log_path(stage)}"
     if FOLDER.exists():
         dvc = Path(sys.executable).with_name("dvc")
         dvc = dvc.relative_to(Path.cwd()) if dvc.is_relative_to(Path.cwd()) else dvc
         # One by one: of the other figures there DVC has the files, and what it has linked may not be written over.
         copies = " && ".join(f"cp {FOLDER}/{name} {name}" for name in KEPT_BY_GIT)
-        # The report of a gate that failed is in DVC's way, and so is a learning curve that was not finished.
-        back = f"back to the last complete run: {copies} && {dvc} checkout --force"
-    else:  # nothing that DVC could check out was ever made here
-        back = "back to the last commit: git restore params.yaml dvc.lock reports"
-    return f"log: {log_path(stage)}\n{back}"
+        # By force, because the report of a gate that failed is in DVC's way, and so is a learning curve that was not
+        # finished; of dvc.yaml alone, because one's own images, where DVC keeps them too, may have changed since.
+        return f"{log}\nback to the last complete run: {copies} && {shlex.quote(str(dvc))} checkout --force dvc.yaml"
+    if in_git():  # nothing that DVC could check out was ever made here
+        return f"{log}\nback to the last commit: git restore params.yaml dvc.lock reports"
+    return log

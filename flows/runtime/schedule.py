@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from flows import overrides
-from flows.runtime import inbox, project_lock, server
+from flows.runtime import checkout, inbox, project_lock, server
 from flows.runtime.command import source
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import ServerError
@@ -45,19 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     when.add_argument("--interval", type=_seconds, metavar="SECONDS")
     options = parser.parse_args(arguments)
-    cron = "" if options.interval else options.cron or os.environ.get("CRON", "")
-    if not (cron or options.interval):
+    cron = options.cron if options.interval or options.cron is not None else os.environ.get("CRON") or None
+    if cron is None and not options.interval:
         parser.error('when? make schedule CRON="0 3 * * *"')
-    due = f"when {cron!r} comes due, UTC" if cron else f"every {options.interval} s"
+    due = f"every {options.interval} s" if cron is None else f"when {cron!r} comes due, UTC"
     try:
+        checkout.check()
+        checkout.check_outputs()
         params = overrides.check([]).download
         inbox.links_to_folders(params)
     except (ParamsError, StageError) as error:
         sys.exit(f"schedule: {error}")
     print(f"retraining on {source(params)}, {due}: {', '.join(STAGES)}", flush=True)
-    if cron and (refusal := _refusal(cron)):
+    if cron is not None and (refusal := _refusal(cron)):
         parser.error(f"argument --cron: {cron!r} {refusal}")
-    run([sys.executable, "-m", "flows.serve", cron, str(options.interval or 0)])
+    run([sys.executable, "-m", "flows.serve", cron or "", str(options.interval or 0)])
 
 
 def _refusal(cron: str) -> str | None:
@@ -72,7 +74,9 @@ def _refusal(cron: str) -> str | None:
         return 'is no cron expression; five fields are, for example "0 3 * * *"'
     try:
         asyncio.run(schedule.get_dates(1))  # as the server will ask for them, and find none, without a word
-    except ValueError:
+    except ValueError as error:
+        if type(error).__name__ != "CroniterBadDateError":  # of the croniter inside Prefect, which does not export it
+            raise
         return "never comes due: no such date exists"
     return None
 

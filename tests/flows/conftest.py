@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +15,11 @@ def signal_handlers() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, handlers, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def checkout(workspace: Path) -> Path:
+    """A workspace where a run may begin: in a git repository, with a folder for images of one's own."""
+    (workspace / ".git").mkdir()
+    (workspace / "data/inbox").mkdir(parents=True)
+    return workspace

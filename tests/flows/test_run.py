@@ -12,7 +12,7 @@ from tests.support.params import ROOT, shipped_params, write_params
 
 
 @pytest.fixture
-def changes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def changes(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What would be changed in params.yaml for the training that would be run."""
     monkeypatch.setattr(recipes, "FOLDER", ROOT / "recipes")
     made: list[list[str]] = []

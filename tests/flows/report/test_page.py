@@ -34,7 +34,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.fixture(autouse=True)
-def nothing_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_stale(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """DVC is not asked: a workspace has no dvc.yaml."""
     monkeypatch.setattr(page, "stale", list)
 

@@ -41,12 +41,12 @@ def test_files_that_no_run_has_made_are_not_to_be_removed(folder: str) -> None:
     (place / "cat").mkdir(parents=True)
     (place / ".DS_Store").touch()
     with pytest.raises(StageError, match=rf"^{folder} holds 'cat', which no run has made, and a run would remove"):
-        checkout.check()
+        checkout.check_outputs()
     (place / "cat").rmdir()
-    checkout.check()
+    checkout.check_outputs()
 
 
 def test_what_the_stages_make_is_known(exported: Path) -> None:
     Path("data/raw/stock.json").touch()
-    checkout.check()
+    checkout.check_outputs()
     assert len(list(Path("data/prepared").iterdir())) == 7

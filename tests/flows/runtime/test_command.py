@@ -29,8 +29,7 @@ UNREACHABLE = RuntimeError("Failed to reach API at http://x/api")
 
 
 @pytest.fixture(autouse=True)
-def without_a_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("data/inbox").mkdir(parents=True)
+def without_a_server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "for_run", lambda: Server(URL))
     monkeypatch.setattr(Server, "answers", lambda _: True)
     monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
@@ -159,7 +158,7 @@ def test_a_signal_after_the_first_does_not_disturb_the_end() -> None:
 def test_what_dvc_cannot_hash_is_said_before_params_are_written() -> None:
     before = PARAMS.read_text()
     with pytest.raises(SystemExit, match=r"download.path = 'elsewhere': there is nothing of that name"):
-        command.run(raising(AssertionError("it was to be refused")), ["download.path=elsewhere"])
+        command.run(lambda: raising(AssertionError("it was to be refused")), ["download.path=elsewhere"])
     assert PARAMS.read_text() == before
 
 

@@ -32,7 +32,7 @@ def test_the_way_back_brings_the_last_complete_run_back() -> None:
     assert log == "log: .cache/logs/train.log"
     sentence, _, commands = back.partition(": ")
     copying, _, checkout = commands.rpartition(" && ")
-    assert (sentence, checkout.endswith("dvc checkout --force")) == ("back to the last complete run", True)
+    assert (sentence, checkout.endswith("dvc checkout --force dvc.yaml")) == ("back to the last complete run", True)
     subprocess.run(copying, shell=True, check=True)
     assert left() == ["first"] * 3
 
@@ -51,6 +51,8 @@ def test_the_figures_are_kept_but_the_way_back_writes_over_nothing_that_dvc_may_
 
 
 def test_before_the_first_complete_run_the_way_back_is_the_last_commit() -> None:
+    assert last_good.way_back("train") == "log: .cache/logs/train.log", "there is no commit without git"
+    Path(".git").mkdir()
     back = last_good.way_back("train").split("\n")[1]
     assert back == "back to the last commit: git restore params.yaml dvc.lock reports"
 

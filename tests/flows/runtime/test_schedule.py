@@ -19,7 +19,7 @@ URL = "http://127.0.0.1:4200/api"
 
 
 @pytest.fixture(autouse=True)
-def a_server_is_there(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def a_server_is_there(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def for_schedule() -> Iterator[Server]:
         yield Server(URL)
@@ -127,6 +127,7 @@ def test_a_server_that_has_gone_is_the_reason_where_serving_failed(monkeypatch: 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What would be run beside a server."""
+    monkeypatch.delenv("CRON", raising=False)
     started: list[list[str]] = []
     monkeypatch.setattr(schedule, "run", started.append)
     return started
@@ -167,6 +168,16 @@ def test_a_schedule_is_a_cron_expression_or_an_interval(commands: list[list[str]
     schedule.main(["--cron", "0 3 * * *"])
     schedule.main(["--interval", "15"])
     assert [command[-3:] for command in commands] == [["flows.serve", "0 3 * * *", "0"], ["flows.serve", "", "15"]]
+    with pytest.raises(SystemExit, match="2"):
+        schedule.main([])
+
+
+def test_make_says_when_by_the_environment(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON", "0 4 * * *")
+    schedule.main([])
+    schedule.main(["--interval", "15"])
+    assert [command[-2:] for command in commands] == [["0 4 * * *", "0"], ["", "15"]]
+    monkeypatch.setenv("CRON", "0 4")
     with pytest.raises(SystemExit, match="2"):
         schedule.main([])
 
