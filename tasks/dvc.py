@@ -36,6 +36,7 @@ ASIDES = (
     "To enable auto staging",
     "\tdvc config",
     "Use `dvc push`",
+    "ERROR: failed to reproduce",  # why, the stage has said; where it has not, this is the reason that is raised
 )
 # How DVC says that another of its commands holds its locks, and when to ask again.
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")

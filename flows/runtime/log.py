@@ -1,20 +1,31 @@
 """Prefect's log of a run, kept to what a person reads."""
 
 import logging
+import re
 
 from tasks.dvc import StageFailed
 
+# Prefect's last line of a task or a flow that has not succeeded, in which it repeats why.
+FINISHED = re.compile(r"(Finished in state \w+)\(.*\bStage(?:Failed|TimedOut)\b.*\)", re.DOTALL)
+TIMED_OUT = ("Task run failed due to timeout: StageTimedOut", "Flow run failed due to timeout: StageTimedOut")
 
-class WithoutTraceback(logging.Filter):
-    """Leaves out the traceback of a failed stage, which shows Prefect's insides: the message says all there is."""
+
+class ToldOnce(logging.Filter):
+    """Leaves out why a stage failed, which Prefect says twice of the task and twice of the flow.
+
+    The stage has said it, who started the run says it at the end, and the states of task and flow keep it for the UI.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], StageFailed):
-            record.exc_info = None
+        message = record.getMessage()
+        if (record.exc_info and isinstance(record.exc_info[1], StageFailed)) or message.startswith(TIMED_OUT):
+            return False
+        if finished := FINISHED.fullmatch(message):
+            record.msg, record.args = finished[1], ()
         return True
 
 
-WITHOUT_TRACEBACK = WithoutTraceback()
+TOLD_ONCE = ToldOnce()
 # Where these fail, the server does not answer: for each task a page of them, and flows.runtime.command says it once.
 SENDERS = (
     "prefect._internal.concurrency",
@@ -27,7 +38,7 @@ SENDERS = (
 def quieten() -> None:
     """Leave out of the log what is no help; to be called by the flow, in whichever process that runs."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(WITHOUT_TRACEBACK)  # once, however often it is called
+        logging.getLogger(name).addFilter(TOLD_ONCE)  # once, however often it is called
     for name in SENDERS:
         logging.getLogger(name).addFilter(_nothing)  # a level would not last: Prefect sets up its log several times
 

@@ -125,7 +125,8 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
 
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
-    printed = wait_for(schedule, r"Finished in state Failed\('Flow run encountered an exception: StageFailed: export:")
+    printed = wait_for(schedule, r"Flow run .* Finished in state Failed$")
+    assert sum("export: parity failed" in line for line in printed) == 2, "by the stage, and once at the end"
     assert any(line.startswith("log: .cache/logs/export.log") for line in printed)
     assert any(
         line.startswith("back to the last complete run: cp .cache/last-good/params.yaml params.yaml &&")

@@ -1,4 +1,4 @@
-"""Prefect's log of a run: of a stage that failed, the sentence and no traceback."""
+"""Prefect's log of a run: why a stage failed is not in it again and again."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import pytest
 from prefect.logging.configuration import setup_logging
 
 from flows.runtime import log
-from tasks.dvc import StageFailed
+from tasks.dvc import StageFailed, StageTimedOut
 
 LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
@@ -19,18 +19,52 @@ def quiet() -> Iterator[None]:
     log.quieten()
     yield
     for name in LOGGERS:
-        logging.getLogger(name).removeFilter(log.WITHOUT_TRACEBACK)
+        logging.getLogger(name).removeFilter(log.TOLD_ONCE)
     for name in log.SENDERS:
         logging.getLogger(name).removeFilter(log._nothing)
 
 
+REASON = "train: the loss is not finite"
+FAILED = (
+    "Finished in state Failed('Task run encountered an exception StageFailed: train: the loss is not finite')",
+    "Finished in state Failed('Flow run encountered an exception: StageFailed: train: the loss\nis not finite')",
+    """Finished in state TimedOut("Task run failed due to timeout: StageTimedOut('train: stopped after 1 s')")""",
+)
+
+
 @pytest.mark.parametrize("name", LOGGERS)
-@pytest.mark.parametrize(("error", "traceback"), [(StageFailed("train: no"), False), (ZeroDivisionError(), True)])
-def test_only_a_defect_is_logged_with_its_traceback(name: str, error: Exception, traceback: bool) -> None:
-    record = logging.makeLogRecord({"msg": "it failed", "exc_info": (type(error), error, None)})
+def test_why_a_stage_failed_is_left_to_who_says_it_at_the_end(name: str) -> None:
+    logger = logging.getLogger(name)
+    error = StageFailed(REASON)
+    with_traceback: dict[str, object] = {
+        "msg": f"Task run failed with exception: {error!r}",
+        "exc_info": (type(error), error, None),
+    }
+    late: list[dict[str, object]] = [
+        {"msg": f"{run} run failed due to timeout: {StageTimedOut(REASON)!r}"} for run in ("Task", "Flow")
+    ]
+    assert not [fields for fields in (with_traceback, *late) if logger.filter(logging.makeLogRecord(fields))]
+    records = [logging.makeLogRecord({"msg": message}) for message in FAILED]
+    assert all(map(logger.filter, records))
+    said = [record.getMessage() for record in records]
+    assert said == ["Finished in state Failed", "Finished in state Failed", "Finished in state TimedOut"]
+    assert logger.filters.count(log.TOLD_ONCE) == 1
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Finished in state Completed()",
+        "Finished in state Failed('Flow run encountered an exception: ZeroDivisionError: 100%')",
+        "Task run failed with exception: StageFailed('download: no source') - Retry 1/2 will start immediately",
+    ],
+)
+def test_a_defect_keeps_its_traceback_and_all_else_its_words(name: str, message: str) -> None:
+    error = ZeroDivisionError()
+    record = logging.makeLogRecord({"msg": message, "exc_info": (type(error), error, None)})
     assert logging.getLogger(name).filter(record)
-    assert (record.getMessage(), bool(record.exc_info)) == ("it failed", traceback)
-    assert logging.getLogger(name).filters.count(log.WITHOUT_TRACEBACK) == 1
+    assert (record.getMessage(), bool(record.exc_info)) == (message, True)
 
 
 def test_what_prefect_cannot_deliver_is_not_said_event_by_event() -> None:
