@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.runtime import last_good, project_lock, server
+from flows.runtime import labels, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import training
 from tasks.dvc import StageFailed
@@ -20,7 +20,7 @@ from tasks.params.download import DatasetName
 from tasks.params.train import BatchSize, Epochs, LearningRate
 
 
-@flow(name="retraining")
+@flow(name="retraining", flow_run_name=labels.run_name)
 def retraining(
     dataset: DatasetName | None = None,
     epochs: Epochs | None = None,

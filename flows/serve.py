@@ -3,37 +3,29 @@
 Run:    python -m flows.serve CRON SECONDS   (one of them; the other is "" or 0)
 """
 
-import hashlib
 import os
 import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
 
 def main(cron: str, interval_s: int) -> None:
     # Until Prefect is imported, which takes seconds, SIGINT ends this process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from flows.retraining import retraining
-    from flows.runtime import log, server
+    from flows.runtime import labels, log, server
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     schedule = {"cron": cron} if cron else {"interval": interval_s}
     log.quieten()
     try:
-        retraining.serve(name=_deployment(), print_starting_message=False, **schedule)
+        retraining.serve(name=labels.checkout(), tags=[labels.checkout()], print_starting_message=False, **schedule)
     except Exception:
         if server.Server(os.environ["PREFECT_API_URL"]).answers():
             raise
         sys.exit(1)  # flows.runtime.schedule, which has started this, says that the server has gone
-
-
-def _deployment() -> str:
-    """Name the deployment after the checkout: several of them may be on one server."""
-    folder = Path.cwd()
-    return f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 
 def _end_with(parent: int) -> None:

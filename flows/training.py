@@ -11,14 +11,14 @@ from prefect import flow, get_run_logger
 
 from flows import overrides
 from flows.report import artifacts, summary
-from flows.runtime import dvc_files, inbox, last_good
+from flows.runtime import dvc_files, inbox, labels, last_good
 from flows.runtime.log import quieten
 from tasks.dvc import StageFailed, StageRun
 from tasks.params import whole
 from tasks.stages import download, evaluate, export, train, transform
 
 
-@flow(name="training")
+@flow(name="training", flow_run_name=labels.run_name)
 def training(changes: list[str] | None = None) -> list[StageRun]:
     """Download, transform, train, evaluate and export, each only if DVC says that it has to run.
 
@@ -33,6 +33,7 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     for change in overrides.write(changes or []):
         logger.info("params.yaml: %s", change)
     params = whole.load()
+    labels.tag(params.download.dataset)
     limit = params.flow.time_limit_s
     if links := inbox.links_to_folders(params.download):
         logger.info("DVC does not look behind links to folders, so download runs in any case: %s", ", ".join(links))

@@ -6,6 +6,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.report import verdicts
 from flows.report.summary import EVALUATION
+from flows.runtime import labels
 from tasks.dvc import StageRun
 from tasks.gates.verdict import Verdict
 from tasks.harness.records import read_json
@@ -16,7 +17,7 @@ def publish(runs: Sequence[StageRun]) -> None:
     """Create Prefect's artifacts: a table of the metrics, and a report with the verdict of every gate."""
     metrics = read_json(EVALUATION)
     create_table_artifact(
-        key="metrics",
+        key=labels.key("metrics"),
         description=f"Accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.4f}, {metrics['samples']:,} images",
         table=[
             {"class": name, **{score: round(value, 4) for score, value in scores.items()}}
@@ -24,7 +25,9 @@ def publish(runs: Sequence[StageRun]) -> None:
         ],
     )
     found = verdicts.read(ended=[run.stage for run in runs])
-    create_markdown_artifact(key="report", description="Whether the model may go live", markdown=markdown(runs, found))
+    create_markdown_artifact(
+        key=labels.key("report"), description="Whether the model may go live", markdown=markdown(runs, found)
+    )
 
 
 def markdown(runs: Sequence[StageRun], found: Sequence[Verdict]) -> str:

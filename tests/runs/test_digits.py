@@ -12,6 +12,7 @@ from PIL import Image
 
 from flows import overrides, recipes
 from flows.run import NOTICE
+from flows.runtime import labels
 from tests.support.project import NO_MIRROR, Command, change, copy_project
 
 STAGES = ("download", "transform", "train", "evaluate", "export")
@@ -208,12 +209,18 @@ def test_the_last_line_says_so_of_a_run_that_failed_too(
     assert f"\n{NOTICE}\n" in failed.stdout[-1000:]
 
 
-def test_the_flow_run_has_its_artifacts(first: str, prefect_home: Path) -> None:
+def test_prefects_ui_shows_the_flow_run_with_its_name_its_tags_and_its_artifacts(
+    first: str, project: Path, prefect_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In Prefect's database, as its UI reads it."""
+    monkeypatch.chdir(project)
+    keys = labels.key("metrics"), labels.key("report")
     with closing(sqlite3.connect(prefect_home / "prefect.db")) as database:
-        artifacts = dict(database.execute("select key, data from artifact where key is not null"))
-        types = dict(database.execute("select key, type from artifact where key is not null"))
-    assert types == {"metrics": "table", "report": "markdown"}
-    assert [row["class"] for row in json.loads(json.loads(artifacts["metrics"]))] == list("0123456789")
-    assert "# Verified: " in artifacts["report"]
-    assert "- **parity** passed: provider " in artifacts["report"]
+        artifacts = dict(database.execute("select key, data from artifact where key in (?, ?)", keys))
+        types = dict(database.execute("select key, type from artifact where key in (?, ?)", keys))
+        runs = database.execute("select name, tags from flow_run order by start_time").fetchall()
+    assert types == dict(zip(keys, ("table", "markdown"), strict=True))
+    assert [row["class"] for row in json.loads(json.loads(artifacts[keys[0]]))] == list("0123456789")
+    assert "# Verified: " in artifacts[keys[1]]
+    assert "- **parity** passed: provider " in artifacts[keys[1]]
+    assert (f"digits in {project.name}", json.dumps(["digits", labels.checkout()])) in runs

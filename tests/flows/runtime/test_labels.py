@@ -1,0 +1,58 @@
+"""What Prefect's UI tells runs apart by."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from prefect.client.schemas.actions import ArtifactCreate
+
+from flows import retraining, training
+from flows.runtime import labels
+
+
+@pytest.mark.parametrize(
+    ("parameters", "dataset"),
+    [
+        ({}, "fashion_mnist"),
+        ({"changes": None}, "fashion_mnist"),
+        ({"changes": ["train.epochs=1", "params.yaml:download.dataset=digits"]}, "digits"),
+        ({"dataset": "mnist", "epochs": 1}, "mnist"),
+        ({"dataset": None, "epochs": 1}, "fashion_mnist"),
+    ],
+)
+def test_a_run_is_named_after_its_dataset_and_its_folder(
+    parameters: dict[str, object], dataset: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "flow_run", SimpleNamespace(parameters=parameters))
+    assert labels.run_name() == f"{dataset} in {workspace.name}"
+    assert training.training.flow_run_name is retraining.retraining.flow_run_name is labels.run_name
+
+
+def test_a_run_that_is_about_to_be_refused_is_named_after_its_folder(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "flow_run", SimpleNamespace(parameters={"changes": ["train.epochs=0"]}))
+    assert labels.run_name() == workspace.name
+
+
+@pytest.mark.parametrize("name", ["My project_2", "daten-größe", "数据"])
+def test_two_checkouts_of_one_name_have_keys_of_their_own_that_prefect_allows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
+    for folder in (tmp_path / "a" / name, tmp_path / "b" / name):
+        folder.mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        keys.append(labels.key("report"))
+        ArtifactCreate(key=keys[-1], type="markdown", data="")
+    assert keys[0] != keys[1]
+
+
+def test_a_run_keeps_the_tags_that_it_has(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[str, list[str]]] = []
+    client = SimpleNamespace(update_flow_run=lambda run, tags: sent.append((run, tags)))
+    monkeypatch.setattr(labels, "get_client", lambda sync_client: nullcontext(client))
+    monkeypatch.setattr(labels, "flow_run", SimpleNamespace(id="7", tags=["nightly"]))
+    labels.tag("digits")
+    assert sent == [("7", sorted(["nightly", "digits", labels.checkout()]))]
