@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 from flows.overrides import flatten
 from tasks.data.datasets import DATASETS
 from tasks.harness.errors import ParamsError, shown
+from tasks.params import whole
 
 FOLDER = Path("recipes")
 MOST = 1000  # values
@@ -43,12 +44,14 @@ def changes(name: str) -> list[str]:
 def for_dataset(dataset: str) -> list[str]:
     """Return the changes of the recipe that has the name of `dataset`.
 
+    None where params.yaml names the dataset already: whatever was changed since is then the user's choice.
+
     Raises:
-        ParamsError: there is no such dataset.
+        ParamsError: there is no such dataset, or params.yaml is refused.
     """
     if dataset not in DATASETS:
         raise ParamsError(f"DATASET={dataset}: no such dataset; known here: {', '.join(DATASETS)}")
-    return changes(dataset)
+    return [] if whole.load().download.dataset == dataset else changes(dataset)
 
 
 def _as_yaml(value: object) -> str:

@@ -11,7 +11,8 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.runtime import labels, last_good, project_lock, server
+from flows import recipes
+from flows.runtime import checkout, labels, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import training
 from tasks.dvc import StageFailed
@@ -31,14 +32,13 @@ def retraining(
     """Bring the model up to date with its data, code and parameters, unless a run is at it already.
 
     Args:
-        dataset: What to train on. None: as in params.yaml; a value is written there, as for all of these.
+        dataset: What to train on, by its recipe. None: as in params.yaml; what is chosen is written there.
         epochs: How often to go through the training images.
         batch_size: Images a step.
         learning_rate: Of stochastic gradient descent.
         seed: Of the order of the images and of the initial weights.
     """
     form = {
-        "download.dataset": dataset,
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.learning_rate": learning_rate,
@@ -46,8 +46,10 @@ def retraining(
     }
     try:
         with project_lock.hold():
+            checkout.check_outputs()
             server.end(server.TEMPORARY)  # of a run that was killed
-            runs = training.fn([f"{key}={value}" for key, value in form.items() if value is not None])
+            changes = recipes.for_dataset(dataset) if dataset else []
+            runs = training.fn([*changes, *(f"{key}={value}" for key, value in form.items() if value is not None)])
     except StageFailed as failed:
         get_run_logger().error("%s\n%s", failed.reason, last_good.way_back(failed.stage))
         raise

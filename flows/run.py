@@ -50,24 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with project_lock.hold():
             if options.recipe or options.dataset:
                 MARKER.unlink(missing_ok=True)
-                run(train.flow, _chosen(options.recipe, options.dataset))
+                changes = recipes.changes(options.recipe) if options.recipe else recipes.for_dataset(options.dataset)
+                run(train.flow, changes)
             elif falls_back(_committed(), _current()):
                 _run_fallback()
             else:
                 run(train.flow, [])
     except (ParamsError, StageError, ProjectLocked) as error:
         sys.exit(f"make run: {error}")
-
-
-def _chosen(recipe: str, dataset: str) -> list[str]:
-    """List the overrides of a recipe, or of a dataset's; none where params.yaml names the dataset already.
-
-    Whatever was changed since is then the user's choice.
-    """
-    if recipe:
-        return recipes.changes(recipe)
-    changes = recipes.for_dataset(dataset)
-    return [] if whole.load().download.dataset == dataset else changes
 
 
 def _run_fallback() -> None:

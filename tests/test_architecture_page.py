@@ -64,6 +64,6 @@ def test_a_dataset_is_a_row_and_a_recipe(workspace: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(datasets.DATASETS, "emnist", Dataset(format="idx", folder="EMNIST/raw"))
     shutil.copytree(ROOT / "recipes", "recipes")
     Path("recipes/emnist.yaml").write_text("download:\n  dataset: emnist\ntrain:\n  epochs: 7\n")
-    text, changes = overrides.apply(PARAMS.read_text(), recipes.for_dataset("emnist"))
+    text, changes = overrides.apply(PARAMS.read_text(), recipes.changes("emnist"))
     assert changes == ["download.dataset: fashion_mnist -> emnist", "train.epochs: 2 -> 7"]
     assert "dataset: emnist" in text

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from prefect import get_client
 from prefect.runtime import flow_run
-from ruamel.yaml import YAML
 
 from flows import overrides
 from tasks.harness.errors import ParamsError
@@ -30,10 +29,9 @@ def run_name() -> str:
         changes.append(f"download.dataset={dataset}")
     folder = Path.cwd().name
     try:
-        params, _ = overrides.check(changes)
+        return f"{overrides.check(changes).download.dataset} in {folder}"
     except ParamsError:  # for which the flow is about to fail
         return folder
-    return f"{YAML(typ='safe').load(params)['download']['dataset']} in {folder}"
 
 
 def tag(dataset: str) -> None:

@@ -23,7 +23,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_dataset_has_a_recipe_of_its_name_that_params_accept(dataset: str, shipped: None) -> None:
-    changes = recipes.for_dataset(dataset)
+    changes = recipes.changes(dataset)
     assert changes[0] == f"download.dataset={dataset}"
     text, _ = overrides.apply(shipped_params(), changes)
     assert f"dataset: {dataset} " in text

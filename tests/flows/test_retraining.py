@@ -1,10 +1,33 @@
-"""The flow on a schedule: what its form allows."""
+"""The flow on a schedule: what its form allows, and what a choice in it changes."""
 
-from flows import retraining
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flows import recipes, retraining
 from tasks.data.datasets import DATASETS
+from tasks.dvc import StageRun
+from tests.support.params import ROOT
 
 
 def test_the_form_offers_every_dataset_and_the_bounds_of_params() -> None:
     form = retraining.retraining.parameters.properties
     assert form["dataset"]["anyOf"][0] == {"type": "string", "enum": list(DATASETS)}
     assert form["epochs"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10_000}
+
+
+def test_a_dataset_is_trained_on_by_its_recipe(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[str]] = []
+
+    def training(changes: list[str]) -> list[StageRun]:
+        made.append(changes)
+        return []
+
+    monkeypatch.setattr(retraining, "training", SimpleNamespace(fn=training))
+    monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(recipes, "FOLDER", ROOT / "recipes")
+    retraining.retraining.fn(dataset="digits", epochs=3)
+    retraining.retraining.fn(dataset="fashion_mnist", seed=1)
+    assert made == [[*recipes.changes("digits"), "train.epochs=3"], ["train.seed=1"]]
