@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from flows.report import verdicts
+from flows.report import summary, verdicts
 from flows.report.summary import EVALUATION
 from flows.runtime import labels
 from tasks.dvc import StageRun
@@ -36,9 +36,11 @@ def markdown(runs: Sequence[StageRun], found: Sequence[Verdict]) -> str:
     stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
     if not any(run.stage == "export" for run in runs):
         stages += "\n| export | failed | |"
-    return f"""# {verdicts.headline(found)}
+    remarks = summary.remarks(read_json(summary.DATA), metrics)
+    return f"""# {verdicts.headline(found, remarks)}
 
 {gates}
+{"".join(f"- look at {remark}{chr(10)}" for remark in remarks)}
 
 **Accuracy {metrics["accuracy"]:.2%}**, loss {metrics["loss"]:.4f}: {metrics["samples"]:,} test images of {dataset}.
 
