@@ -35,6 +35,7 @@ def without_a_server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
     monkeypatch.setattr(server, "PATIENCE_S", 0)
     monkeypatch.setattr(dvc, "interruptions", [])
+    monkeypatch.setattr(logging, "raiseExceptions", True)
 
 
 def raising(error: BaseException) -> Callable[[list[str]], list[StageRun]]:
@@ -206,7 +207,6 @@ def test_a_server_that_has_gone_ends_the_run_after_its_stage(
         assert left.wait(60)
         return []
 
-    monkeypatch.setattr(logging, "raiseExceptions", True)
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(summary, "summary", lambda _: "")
     command.run(lambda: training, [])
