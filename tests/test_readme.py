@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,19 +15,25 @@ import torch
 from ruamel.yaml import YAML
 
 from tasks.exported import graph
+from tasks.params.download import WRITTEN
 from tests.support.params import ROOT
 
 README = (ROOT / "README.md").read_text()
 TARGETS = {"help", "run", "schedule", "report", "unit", "test", "bench", "check", "predict", "lock", "clean"}
 
 
-def test_the_lines_that_load_the_models_work(exported: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert [len(re.findall(r"^.+$", block, re.MULTILINE)) for block in blocks] == [5, 5]
+def test_the_lines_that_load_the_models_work(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx, pth = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(re.findall(r"^.+$", onnx, re.MULTILINE)) == 5, "as many as the README says"
     from_onnx: dict[str, np.ndarray] = {}
     from_pth: dict[str, torch.Tensor] = {}
-    exec(blocks[0], from_onnx)
-    exec(blocks[1], from_pth)
+    exec(onnx, from_onnx)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("model.pth", "model.json"):
+        shutil.copy(exported / name, elsewhere)
+    monkeypatch.chdir(elsewhere)
+    exec(pth, from_pth)
     np.testing.assert_allclose(from_onnx["logits"], from_pth["logits"].detach().numpy(), atol=1e-5)
 
 
@@ -39,9 +46,9 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
     outs = [out for stage in stages for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
     made = {next(iter(out)) if isinstance(out, dict) else out for out in outs}
-    made |= {"reports/report.html", "reports/report.md", "recipes/name.yaml"}
+    made |= {"reports/report.html", "reports/report.md", "reports/report", "reports/run.json", "recipes/name.yaml"}
     for name in re.findall(r"(?:flows|tasks|recipes|serving|reports|docs|models|data)/[\w./-]*\w", README):
-        assert name in made or name.startswith("data/inbox/") or any(path.startswith(name) for path in tracked), name
+        assert name in made or name.startswith("data/inbox") or any(path.startswith(name) for path in tracked), name
     assert re.findall(r"make (\w+)", README)
     assert set(re.findall(r"make (\w+)", README)) <= TARGETS
 
@@ -135,3 +142,14 @@ def test_what_prefect_cannot_stand_is_held_back() -> None:
 def test_git_tracks_nothing_that_it_ignores() -> None:
     words = ("git", "ls-files", "--cached", "--ignored", "--exclude-standard")
     assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_the_readme_lists_all_that_is_written() -> None:
+    """Every output of dvc.yaml, and all that download.path has to be apart from."""
+    section = README.partition("## What is written")[2].partition("\n## ")[0]
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    outs = [out for stage in stages for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    names = [next(iter(out)) if isinstance(out, dict) else out for out in outs]
+    folders = re.findall(r"`([\w./]+/)`", section)
+    for name in (*names, *WRITTEN):
+        assert any(f"{name}/".startswith(folder) for folder in folders), name
