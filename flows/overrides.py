@@ -64,9 +64,10 @@ def write(overrides: list[str]) -> list[str]:
     whole.load()
     text, changes = apply(PARAMS.read_text(encoding="utf-8"), overrides)
     if changes:
-        partial = PARAMS.with_name(f".partial-{PARAMS.name}")
+        place = PARAMS.resolve()  # it may be a link
+        partial = place.with_name(f".partial-{place.name}")
         partial.write_text(text, encoding="utf-8")
-        partial.replace(PARAMS)
+        partial.replace(place)
     return changes
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from serving.files import open_regular
 from tasks.data.item import SPLITS, Item
 from tasks.harness.errors import StageError
 from tasks.params.download import Csv
@@ -98,7 +99,8 @@ def _class_file(path: Path) -> list[str]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open_regular(path) as file:
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise StageError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from None
 

@@ -93,3 +93,12 @@ def test_all_refused_values_are_reported_at_once() -> None:
 def test_write_changes_the_file(workspace: Path) -> None:
     assert overrides.write(["train.seed=5"]) == ["train.seed: 0 -> 5"]
     assert whole.load().train.seed == 5
+
+
+def test_a_link_stays_one(workspace: Path) -> None:
+    shared = workspace / "shared.yaml"
+    PARAMS.rename(shared)
+    PARAMS.symlink_to(shared)
+    overrides.write(["train.seed=5"])
+    assert PARAMS.is_symlink()
+    assert "seed: 5" in shared.read_text()

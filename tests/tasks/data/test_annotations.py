@@ -72,6 +72,9 @@ def test_what_is_no_regular_file_is_named() -> None:
     os.mkfifo(INBOX / "a.png")
     write_csv("image,label\na.png,cat\n")
     assert "line 2: image a.png: not a regular file" in refusal("csv")
+    (INBOX / "labels.csv").unlink()
+    os.mkfifo(INBOX / "labels.csv")
+    assert "a FIFO, socket or device; a regular file is expected: data/inbox/labels.csv" in refusal("csv")
 
 
 def test_every_wrong_row_is_named() -> None:
