@@ -14,7 +14,12 @@ from tasks.prepared import SPLITS
 
 # What the stages make in the two folders that are outputs as a whole: all else in them is somebody's.
 MADE = {
-    RAW: {"stock.json", "images.csv", *(Path(row.folder).parts[0] for row in DATASETS.values() if row.folder)},
+    RAW: {
+        "stock.json",
+        "images.csv",
+        *(Path(row.folder).parts[0] for row in DATASETS.values() if row.folder),
+        *(archive.name for row in DATASETS.values() for archive in row.archives),  # beside the folder, some of them
+    },
     PREPARED: {
         "dataset.json",
         *(f"{split}_{part}" for split in SPLITS for part in ("images.npy", "labels.npy", "files.csv")),

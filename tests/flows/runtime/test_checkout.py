@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from flows.runtime import checkout
+from tasks.data import fetch
+from tasks.data.datasets import DATASETS
 from tasks.harness.errors import StageError
+from tests.support.made import made
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,16 @@ def test_files_that_no_run_has_made_are_not_to_be_removed(folder: str) -> None:
     with pytest.raises(StageError, match=rf"^{folder} holds 'cat', which no run has made, and a run would remove"):
         checkout.check_outputs()
     (place / "cat").rmdir()
+    checkout.check_outputs()
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100"])
+def test_what_download_makes_is_known(name: str) -> None:
+    archives = []
+    for file, content in made(name).items():
+        archives.append(Path(file))
+        archives[-1].write_bytes(content)
+    fetch.unpack(archives, Path("data/raw") / DATASETS[name].folder)
     checkout.check_outputs()
 
 
