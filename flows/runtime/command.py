@@ -91,6 +91,8 @@ def _watched(used: Server) -> Iterator[None]:
     threading.Thread(target=_leave_when_gone, args=(used, over), daemon=True).start()
     try:
         yield
+    except (StageFailed, StageError, ParamsError):
+        raise  # these have a reason of their own
     except Exception as error:
         if used.answers():
             raise
