@@ -34,7 +34,7 @@ def links_to_folders(params: Download) -> list[str]:
         odd += [reason for name in files if (reason := _reason(Path(parent, name)))]
     if odd:
         more = f" and {len(odd) - MAX_NAMED:,} more" if len(odd) > MAX_NAMED else ""
-        raise StageError(f"DVC cannot hash what is in {path}: {'; '.join(sorted(odd)[:MAX_NAMED])}{more}; remove it")
+        raise StageError(f"DVC cannot hash what is in {path}: {'; '.join(sorted(odd)[:MAX_NAMED])}{more}; take it out")
     return links
 
 
