@@ -131,14 +131,28 @@ def _ask_dvc(words: Sequence[str], time_limit_s: float, logger: Logger) -> Answe
         _time_limit(process, time_limit_s, answer),
     ):
         assert process.stdout is not None
+        last_sentence: list[str] = []  # that may be why the stage failed, which whoever asked tells at the end
         for line in map(str.rstrip, process.stdout):
             print(line, file=log)
             answer.lines.append(line)
             if given := next((what for start, what in ANSWERS.items() if line.startswith(start.format(stage))), None):
                 answer.outcome = given
-            logger.log(logging.DEBUG if not line or line.startswith(ASIDES) else logging.INFO, line)
+            if line.startswith(f"{stage}: "):
+                _pass_on(last_sentence, logger)
+                last_sentence = [line]
+            elif last_sentence:
+                last_sentence.append(line)
+            else:
+                _pass_on([line], logger)
         answer.code = process.wait()
+        if not answer.code:
+            _pass_on(last_sentence, logger)
     return answer
+
+
+def _pass_on(lines: Sequence[str], logger: Logger) -> None:
+    for line in lines:
+        logger.log(logging.DEBUG if not line or line.startswith(ASIDES) else logging.INFO, line)
 
 
 def log_path(stage: str) -> Path:

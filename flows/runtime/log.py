@@ -13,7 +13,7 @@ TIMED_OUT = ("Task run failed due to timeout: StageTimedOut", "Flow run failed d
 class ToldOnce(logging.Filter):
     """Leaves out why a stage failed, which Prefect says twice of the task and twice of the flow.
 
-    The stage has said it, who started the run says it at the end, and the states of task and flow keep it for the UI.
+    Who started the run says it at the end, and the states of task and flow keep it for the UI.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -230,9 +230,9 @@ def test_its_server_is_killed_and_the_flow_ends_after_the_stage_that_is_running(
     flow = start(*FLOW)
     read_until(flow, "Epoch 2/60")
     os.kill(json.loads((project / server.TEMPORARY).read_text())["pid"], signal.SIGKILL)
-    read_until(flow, "train: ran")
-    printed, _ = flow.communicate(timeout=STOPS_WITHIN_S)
+    printed, _ = flow.communicate(timeout=STOPS_WITHIN_S + 90)  # the training goes on to its end
     assert flow.returncode == 1
+    assert "train: ran" in printed
     last = printed.splitlines()[-1]
     assert re.fullmatch(
         r"training stopped. Prefect's server at http://127.0.0.1:\d+/api has gone; "

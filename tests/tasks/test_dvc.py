@@ -67,6 +67,15 @@ def test_a_stages_own_last_sentence_is_the_reason(log: pytest.LogCaptureFixture)
         reproduce("train", 60, LOGGER)
     assert failed.value.reason == "train: epochs is wrong\nuse another"
     assert str(failed.value) == "train: epochs is wrong"
+    assert "train: loss: 3" in log.messages
+    assert {"train: epochs is wrong", "use another"}.isdisjoint(log.messages), "told at the end alone"
+
+
+def test_what_only_begins_like_a_last_sentence_is_passed_on(log: pytest.LogCaptureFixture) -> None:
+    Path("input").touch()
+    write_stage('"echo train: loss: 3 && echo more && cp input output"')
+    reproduce("train", 60, LOGGER)
+    assert {"train: loss: 3", "more"} <= set(log.messages)
 
 
 def test_a_stage_without_a_last_sentence_gives_dvcs_reason(log: pytest.LogCaptureFixture) -> None:

@@ -172,9 +172,8 @@ def test_a_defect_of_prefects_without_a_server_is_that_the_server_has_gone(monke
 def test_a_stage_that_failed_is_the_reason_even_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Server, "answers", lambda _: False)
     monkeypatch.setattr(Server, "wait_until_gone", lambda *_: False)
-    assert exit_code(raising(StageFailed("train: the loss is not finite"))).startswith(
-        "\ntraining failed. train: the loss is not finite\n"
-    )
+    said = str(exit_code(raising(StageFailed("train: the loss is not finite"))))
+    assert said.startswith("\ntraining failed. train: the loss is not finite\n")
 
 
 @pytest.mark.parametrize(
