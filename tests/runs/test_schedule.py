@@ -101,7 +101,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert any("Parity passed" in line for line in printed)
     printed = wait_for(schedule, r"Nothing new\('Nothing new: no data, code or parameter has changed'")
     assert not any("Running stage" in line for line in printed)
-    with project_lock.hold():
+    with project_lock.hold(WAITS_S):  # the next one may be at work already
         wait_for(schedule, r"Skipped\('Skipped: the run with pid \d+ on \S+, since \S+ is at work'")
 
     runs = ask("flow_runs/filter", flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}}).json()
@@ -126,7 +126,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
 
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
     printed = wait_for(schedule, r"Flow run .* Finished in state Failed$")
-    assert sum("export: parity failed" in line for line in printed) == 2, "by the stage, and once at the end"
+    assert sum("export: parity failed" in line for line in printed) == 1
     assert any(line.startswith("log: .cache/logs/export.log") for line in printed)
     assert any(
         line.startswith("back to the last complete run: cp .cache/last-good/params.yaml params.yaml &&")
