@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cron = options.cron if options.interval or options.cron is not None else os.environ.get("CRON") or None
     if cron is None and not options.interval:
         parser.error('when? make schedule CRON="0 3 * * *"')
+    if chosen := next((name for name in ("DATASET", "RECIPE") if os.environ.get(name)), None):
+        parser.error(
+            f"{chosen}={os.environ[chosen]}: a schedule trains by params.yaml; make run {chosen}=... writes it"
+        )
     due = f"every {options.interval} s" if cron is None else f"when {cron!r} comes due, UTC"
     try:
         checkout.check()

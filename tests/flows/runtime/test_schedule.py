@@ -182,6 +182,17 @@ def test_make_says_when_by_the_environment(commands: list[list[str]], monkeypatc
         schedule.main([])
 
 
+@pytest.mark.parametrize("name", ["DATASET", "RECIPE"])
+def test_a_recipe_is_not_for_a_schedule(
+    name: str, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "digits")
+    with pytest.raises(SystemExit, match="2"):
+        schedule.main(["--interval", "15"])
+    assert f"{name}=digits: a schedule trains by params.yaml; make run {name}=... writes it" in capsys.readouterr().err
+    assert commands == []
+
+
 @pytest.mark.parametrize(
     ("words", "due"),
     [
