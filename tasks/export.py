@@ -52,11 +52,11 @@ def main() -> None:
         params = section.load(Export)
         device = set_up(section.load(Train).threads)
         batch_size = section.load(Evaluate).batch_size
+        print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
+        model, description = classifier.load()
         # As DVC does before it runs a stage: after a failure none of them is there.
         for output in (ONNX, LABELS, METRICS, REPORT):
             Path(output).unlink(missing_ok=True)
-        print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
-        model, description = classifier.load()
         test = Split.read("test")
         exported = to_onnx(model, description.image_shape)
         evaluation = read_json(Path(EVALUATION))

@@ -50,7 +50,7 @@ class Card:
     std: PerChannel
     sizes: dict[SplitName, int]
     sources: dict[str, str]  # file below data/raw -> "sha256:..." of what was decoded
-    resize: str  # how an image file of another size is made to fit: stretch or crop
+    resize: Literal["stretch", "crop"]  # how an image file of another size is made to fit: stretch or crop
     skipped: dict[str, str]  # image file that could not be read -> why
 
     def write(self, folder: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from tasks.data.datasets import DATASETS
 from tasks.harness.errors import StageError, shown
 from tasks.params.download import TABLE, Download
 
@@ -25,6 +26,11 @@ def links_to_folders(params: Download) -> list[str]:
         raise StageError(
             f"download.path = {shown(params.path)}: there is nothing of that name; it is the folder of your own "
             f"images, or {TABLE} for all other datasets"
+        )
+    if DATASETS[params.dataset].format == "files" and not path.is_dir():
+        raise StageError(
+            f"download.path = {shown(params.path)} is no folder, and dataset {params.dataset} is one of your own "
+            "images: -S download.path=data/inbox, for example"
         )
     links: list[str] = []
     odd: list[str] = []

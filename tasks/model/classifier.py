@@ -9,7 +9,7 @@ import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, Field
@@ -38,7 +38,7 @@ class Trained:
     name: str
     sizes: dict[SplitName, int]
     sources: dict[str, str]
-    resize: str
+    resize: Literal["stretch", "crop"]
 
 
 @dataclass(frozen=True)

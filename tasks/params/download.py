@@ -11,8 +11,8 @@ from tasks.harness.errors import ParamsError
 from tasks.harness.section import Section
 
 TABLE = "tasks/data/datasets.py"  # the path of all datasets but one's own images
-# What the pipeline, and DVC for it, writes and removes.
-WRITTEN = ("data/raw", "data/prepared", "models", "reports", ".cache", ".dvc")
+# What the pipeline, DVC, git and make for it, write and remove.
+WRITTEN = ("data/raw", "data/prepared", "models", "reports", ".cache", ".dvc", ".git", ".venv", "dvc_plots")
 PARTIAL = ".partial-"  # how the names of what is not yet whole begin
 
 

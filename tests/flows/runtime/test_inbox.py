@@ -30,6 +30,13 @@ def test_a_path_that_is_not_there_is_refused(workspace: Path) -> None:
         links(path="data/inbx")
 
 
+def test_own_images_are_in_a_folder(workspace: Path) -> None:
+    Path("table.py").touch()
+    with pytest.raises(StageError, match=r"'table.py' is no folder, and dataset folder is one of your own images"):
+        links(path="table.py")
+    assert links(dataset="digits", path="table.py") == []
+
+
 def test_what_dvc_cannot_hash_is_refused_by_name(workspace: Path) -> None:
     put("cat/1.png")
     os.mkfifo(INBOX / "cat/fifo.png")

@@ -118,7 +118,7 @@ def triangles(old: int, new: int, start: float, scale: float) -> Pixels:
 
 def describe(image_shape: list[int], resize: str) -> Description:
     nothing: dict[str, Any] = dict.fromkeys(Description.__dataclass_fields__)
-    dataset = Trained("photographs", {}, {}, resize)
+    dataset = Trained("photographs", {}, {}, "crop" if resize == "crop" else "stretch")
     named = {"class_names": list("abcde"), "network": "Linear", "state_dict": "sha256:", "versions": {}}
     return Description(**nothing | named | {"image_shape": image_shape, "dataset": dataset})
 

@@ -70,6 +70,7 @@ def test_a_weight_changed_after_training_is_refused(trained: Path) -> None:
         ("std", [0.0], "std.0 = 0.0: input should be greater than 0"),
         ("std", ["1"], "std.0 = '1': input should be a valid number"),
         ("dataset", {"name": "x"}, "dataset.sizes: missing"),
+        ("dataset", {"resize": "x"}, "dataset.resize = 'x': input should be 'stretch' or 'crop'"),
     ],
 )
 def test_a_model_json_that_describes_no_classifier_is_refused(

@@ -73,7 +73,7 @@ def test_a_bad_value_is_refused_with_its_name_itself_and_what_is_right(
     assert right in message
 
 
-WRITTEN = ["data/raw", "data/prepared", "models", "reports", ".cache", ".dvc"]
+WRITTEN = ["data/raw", "data/prepared", "models", "reports", ".cache", ".dvc", ".git", ".venv", "dvc_plots"]
 
 
 @pytest.mark.parametrize(
