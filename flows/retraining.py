@@ -9,13 +9,14 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from flows import recipes
 from flows.runtime import checkout, labels, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import training
 from tasks.dvc import StageFailed
+from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import Seed
 from tasks.params.download import DatasetName
 from tasks.params.train import BatchSize, Epochs, LearningRate
@@ -53,6 +54,9 @@ def retraining(
     except StageFailed as failed:
         get_run_logger().error("%s\n%s", failed.reason, last_good.way_back(failed.stage))
         raise
+    except (StageError, ParamsError) as refused:  # before a stage was asked for: the sentence is all there is to say
+        get_run_logger().error(str(refused))
+        return Failed(message=str(refused))
     except ProjectLocked as locked:
         name: str | None = "Skipped"
         message = f"Skipped: {locked.holder} is at work"

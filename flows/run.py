@@ -89,7 +89,10 @@ def _current() -> str:
 
 def _committed() -> str:
     """Return params.yaml as committed; outside git, nothing."""
-    answer = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(["git", "show", f"HEAD:./{PARAMS}"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # there is no git
+        return ""
     return answer.stdout
 
 

@@ -112,5 +112,8 @@ def lock_digest() -> str | None:
 def _git_revision() -> str | None:
     """Return the commit of the checkout, with `-dirty` if it was changed since; None outside git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # there is no git
+        return None
     return answer.stdout.strip() or None

@@ -18,6 +18,13 @@ def test_the_form_offers_every_dataset_and_the_bounds_of_params() -> None:
     assert form["epochs"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10_000}
 
 
+def test_a_run_that_may_not_begin_fails_with_its_sentence(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
+    Path("data/raw/mine").mkdir(parents=True)
+    state = retraining.retraining.fn()
+    assert (state.name, str(state.message)[:22]) == ("Failed", "data/raw holds 'mine',")
+
+
 def test_a_dataset_is_trained_on_by_its_recipe(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[list[str]] = []
 

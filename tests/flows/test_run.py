@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows import overrides, recipes, run
+from flows.report import summary
 from flows.run import MARKER, falls_back
 from tasks.data import fetch
 from tasks.harness.section import PARAMS
@@ -24,6 +25,13 @@ def test_a_recipe_is_written_to_params(changes: list[list[str]]) -> None:
     run.main(["--recipe", "cifar10"])
     assert changes == [recipes.changes("cifar10")]
     assert changes[0][0] == "download.dataset=cifar10"
+
+
+def test_it_runs_where_there_is_no_git(changes: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    run.main([])
+    assert changes == [[]]
+    assert summary._git_revision() is None
 
 
 @pytest.mark.parametrize("name", ["RECIPE", "DATASET"])
