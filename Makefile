@@ -56,5 +56,6 @@ install:
 		f"Python 3.11, 3.12 or 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
 	@echo "Installing the lock into $(VENV): once, about 6 GB with PyTorch, a few minutes"
 	@$(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@cp requirements.txt $(VENV)
