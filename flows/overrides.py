@@ -24,6 +24,12 @@ def apply(text: str, overrides: list[str]) -> tuple[str, list[str]]:
     Raises:
         ParamsError: an override is malformed, or what it leads to is refused.
     """
+    written, changes, _ = _apply(text, overrides)
+    return written, changes
+
+
+def _apply(text: str, overrides: list[str]) -> tuple[str, list[str], Params]:
+    """Do what `apply` does, and return what the new text says, too."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1000  # never wrap a line
@@ -40,8 +46,7 @@ def apply(text: str, overrides: list[str]) -> tuple[str, list[str]]:
         raise ParamsError(f"{source} is refused: {str(error).partition(chr(10))[0]}") from None
     except RecursionError:
         raise ParamsError(f"{source} is refused: it is nested too deeply") from None
-    section.parse(Params, changed, source)
-    return written, changes
+    return written, changes, section.parse(Params, changed, source)
 
 
 def check(overrides: list[str]) -> Params:
@@ -50,9 +55,8 @@ def check(overrides: list[str]) -> Params:
     Raises:
         ParamsError: see `apply`; or params.yaml is refused as it is.
     """
-    whole.load()
-    text, _ = apply(PARAMS.read_text(encoding="utf-8"), overrides)
-    return section.parse(Params, YAML(typ="safe").load(text), str(PARAMS))
+    _, _, params = _apply_to_file(overrides)
+    return params
 
 
 def write(overrides: list[str]) -> list[str]:
@@ -61,14 +65,18 @@ def write(overrides: list[str]) -> list[str]:
     Raises:
         ParamsError: see `check`; the file is as it was.
     """
-    whole.load()
-    text, changes = apply(PARAMS.read_text(encoding="utf-8"), overrides)
+    text, changes, _ = _apply_to_file(overrides)
     if changes:
         place = PARAMS.resolve()  # it may be a link
         partial = place.with_name(f".partial-{place.name}")
         partial.write_text(text, encoding="utf-8")
         partial.replace(place)
     return changes
+
+
+def _apply_to_file(overrides: list[str]) -> tuple[str, list[str], Params]:
+    whole.load()  # what is wrong with the file itself is to be said of it, not of the overrides
+    return _apply(PARAMS.read_text(encoding="utf-8"), overrides)
 
 
 def flatten(document: object, prefix: str = "") -> Iterator[tuple[str, object]]:
