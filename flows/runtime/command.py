@@ -19,7 +19,6 @@ from tasks.__main__ import STAGES
 from tasks.data.datasets import DATASETS
 from tasks.dvc import StageFailed, StageRun
 from tasks.harness.errors import ParamsError, StageError
-from tasks.params.download import Download
 
 Training = Callable[[list[str]], list[StageRun]]  # flows.training.training
 
@@ -48,10 +47,7 @@ def run(flow: Callable[[], Training], changes: list[str], wait_s: float = 0) -> 
     try:
         checkout.check()
         with project_lock.hold(wait_s):
-            checkout.check_outputs()
-            params = overrides.check(changes).download
-            inbox.links_to_folders(params)
-            print(f"training on {source(params)}: {', '.join(STAGES)}", flush=True)
+            print(f"training on {source(changes)}: {', '.join(STAGES)}", flush=True)
             training = flow()
             with _watched(server.for_run()):
                 runs = training(changes)
@@ -74,8 +70,16 @@ def run(flow: Callable[[], Training], changes: list[str], wait_s: float = 0) -> 
         sys.exit(128 + number)
 
 
-def source(params: Download) -> str:
-    """Name the data that are asked for."""
+def source(changes: list[str]) -> str:
+    """Name the data that are asked for, having seen that a run on them may begin.
+
+    Raises:
+        StageError: it would remove what no run has made, or the data cannot be read.
+        ParamsError: params.yaml or a change to it is refused.
+    """
+    checkout.check_outputs()
+    params = overrides.check(changes).download
+    inbox.links_to_folders(params)
     own = DATASETS[params.dataset].format == "files"
     return f"{params.dataset} in {params.path}" if own else params.dataset
 

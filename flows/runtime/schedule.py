@@ -17,8 +17,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from flows import overrides
-from flows.runtime import checkout, inbox, project_lock, server
+from flows.runtime import checkout, project_lock, server
 from flows.runtime.command import source
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import ServerError
@@ -55,12 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     due = f"every {options.interval} s" if cron is None else f"when {cron!r} comes due, UTC"
     try:
         checkout.check()
-        checkout.check_outputs()
-        params = overrides.check([]).download
-        inbox.links_to_folders(params)
+        data = source([])
     except (ParamsError, StageError) as error:
         sys.exit(f"schedule: {error}")
-    print(f"retraining on {source(params)}, {due}: {', '.join(STAGES)}", flush=True)
+    print(f"retraining on {data}, {due}: {', '.join(STAGES)}", flush=True)
     if cron is not None and (refusal := _refusal(cron)):
         parser.error(f"argument --cron: {cron!r} {refusal}")
     run([sys.executable, "-m", "flows.serve", cron or "", str(options.interval or 0)])
