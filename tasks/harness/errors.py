@@ -2,6 +2,8 @@
 
 import reprlib
 
+from pydantic_core import ErrorDetails
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple = 2, 4, 4
 _SHORT.maxstring = _SHORT.maxother = 120  # characters
@@ -10,6 +12,19 @@ _SHORT.maxstring = _SHORT.maxother = 120  # characters
 def shown(value: object) -> str:
     """Write a value that was refused into a message: its beginning, where it is long or its aliases make it so."""
     return _SHORT.repr(value)
+
+
+def refusal(detail: ErrorDetails, at: tuple[str | int, ...] = ()) -> str:
+    """Say of a value that pydantic refuses what it is called, what it is and what would be right.
+
+    Args:
+        at: where what was checked stands in its file.
+    """
+    name = ".".join(map(str, (*at, *detail["loc"]))) or "the whole file"
+    if detail["type"] == "missing":
+        return f"{name}: missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{name} = {shown(detail['input'])}: {message[0].lower()}{message[1:]}"
 
 
 class StageError(Exception):

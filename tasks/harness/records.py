@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
-from tasks.harness.errors import StageError, shown
+from tasks.harness.errors import StageError, refusal
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,15 +52,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         # As JSON, in whose strict mode an object may be a dataclass, but "5" is no integer.
         record = TypeAdapter(kind).validate_json(json.dumps(contents), strict=True)
     except ValidationError as error:
-        unknown += [_reason(detail) for detail in error.errors()]
+        unknown += [refusal(detail) for detail in error.errors()]
     if unknown:
         raise StageError(f"{path} is refused, it is not what a stage wrote: {'; '.join(unknown)}; run dvc repro")
     return record
-
-
-def _reason(detail: ErrorDetails) -> str:
-    name = ".".join(map(str, detail["loc"]))
-    if detail["type"] == "missing":
-        return f"{name}: missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{name} = {shown(detail['input'])}: {message[0].lower()}{message[1:]}"

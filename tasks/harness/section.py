@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tasks.harness.errors import ParamsError, shown
+from tasks.harness.errors import ParamsError, refusal
 
 PARAMS = Path("params.yaml")
 
@@ -67,19 +68,15 @@ def parse(section: type[AnySection], values: object, source: str, at: Location =
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        reasons = [_reason(section, dict(detail), at) for detail in error.errors()]
+        reasons = [_reason(section, detail, at) for detail in error.errors()]
         raise ParamsError(f"{source} is refused:\n" + "\n".join(f"  {reason}" for reason in reasons)) from None
 
 
-def _reason(section: type[Section], detail: dict[str, Any], at: Location) -> str:
-    location: Location = detail["loc"]
-    name = ".".join(str(part) for part in (*at, *location)) or "the whole file"
-    if detail["type"] == "extra_forbidden":
-        return f"{name}: unknown key; known here: {', '.join(_keys(section, location[:-1]))}"
-    if detail["type"] == "missing":
-        return f"{name}: missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{name} = {shown(detail['input'])}: {message[0].lower()}{message[1:]}"
+def _reason(section: type[Section], detail: ErrorDetails, at: Location) -> str:
+    if detail["type"] != "extra_forbidden":
+        return refusal(detail, at)
+    name = ".".join(map(str, (*at, *detail["loc"])))
+    return f"{name}: unknown key; known here: {', '.join(_keys(section, detail['loc'][:-1]))}"
 
 
 def _keys(section: type[Section], location: Location) -> list[str]:
