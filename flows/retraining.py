@@ -12,9 +12,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import recipes
-from flows.runtime import checkout, labels, last_good, project_lock, server
+from flows.runtime import labels, last_good, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import training
+from tasks.data import strangers
 from tasks.dvc import StageFailed
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import Seed
@@ -47,7 +48,7 @@ def retraining(
     }
     try:
         with project_lock.hold():
-            checkout.check_outputs()
+            strangers.check()
             server.end(server.TEMPORARY)  # of a run that was killed
             changes = recipes.for_dataset(dataset) if dataset else []
             runs = training.fn([*changes, *(f"{key}={value}" for key, value in form.items() if value is not None)])

@@ -7,8 +7,8 @@ Writes: data/raw/
 Run:    python -m tasks download
 """
 
-from tasks.data import fetch, stock
-from tasks.data.datasets import DATASETS
+from tasks.data import fetch, stock, strangers
+from tasks.data.datasets import DATASETS, RAW
 from tasks.harness import section
 from tasks.harness.stage import stage
 from tasks.params.download import Download, source
@@ -17,6 +17,7 @@ from tasks.params.download import Download, source
 def main() -> None:
     with stage("download", reads=[source()], params=["download"], writes=["data/raw"]) as running:
         params = section.load(Download)
+        strangers.check(RAW)
         dataset = DATASETS[params.dataset]
         if dataset.format == "files":
             print(f"Taking stock of {params.path}", flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.data import archives, checks, image_files
+from tasks.data import archives, checks, image_files, strangers
 from tasks.data.checks import REPORT, Checks
 from tasks.data.datasets import DATASETS, RAW
 from tasks.data.moments import Moments
@@ -23,7 +23,7 @@ from tasks.harness.records import write_json
 from tasks.harness.stage import stage
 from tasks.params.download import Download
 from tasks.params.transform import Transform
-from tasks.prepared import SPLITS, Card, Labels, SplitName
+from tasks.prepared import FOLDER, SPLITS, Card, Labels, SplitName
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
         writes=["data/prepared", REPORT],
     ) as running:
         name, params = section.load(Download).dataset, section.load(Transform)
+        strangers.check(FOLDER)
         print(f"Decoding {name}", flush=True)
         folder = running.path("data/prepared")
         folder.mkdir()

@@ -5,28 +5,9 @@ import re
 import sys
 from pathlib import Path
 
-from tasks.data.datasets import DATASETS, RAW
 from tasks.harness import section
 from tasks.harness.errors import StageError
 from tasks.params.download import WRITTEN
-from tasks.prepared import FOLDER as PREPARED
-from tasks.prepared import SPLITS
-
-# What the stages make in the two folders that are outputs as a whole: all else in them is somebody's.
-MADE = {
-    RAW: {
-        "stock.json",
-        "images.csv",
-        *(Path(row.folder).parts[0] for row in DATASETS.values() if row.folder),
-        *(archive.name for row in DATASETS.values() for archive in row.archives),  # beside the folder, some of them
-    },
-    PREPARED: {
-        "dataset.json",
-        *(f"{split}_{part}" for split in SPLITS for part in ("images.npy", "labels.npy", "files.csv")),
-    },
-}
-MAX_NAMED = 5
-BY_THE_SYSTEM = {".DS_Store"}  # Finder leaves one in each folder that it shows
 
 
 def check() -> None:
@@ -38,8 +19,9 @@ def check() -> None:
     """
     section.read()
     for name in (".", *WRITTEN, "dvc.lock"):
-        if Path(name).exists() and not os.access(name, os.W_OK):
-            place = Path(name).absolute()
+        place = next(path for path in (Path(name), *Path(name).parents) if path.exists())
+        if not os.access(place, os.W_OK):
+            place = place.absolute()
             raise StageError(f"{place} cannot be written to: a run needs the project in a folder that is yours")
     if not in_git() and not _without_git():
         dvc = Path(sys.executable).with_name("dvc")
@@ -47,22 +29,6 @@ def check() -> None:
             "this folder is no git repository, which DVC expects. Make it one: git init && git add -A && "
             f"git commit -m start; or go without: {dvc} config core.no_scm true"
         )
-
-
-def check_outputs() -> None:
-    """See that a run removes nothing that no run has made.
-
-    Raises:
-        StageError: it would.
-    """
-    for folder, made in MADE.items():
-        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if strangers := sorted(names - made - BY_THE_SYSTEM):
-            named = ", ".join(map(repr, strangers[:MAX_NAMED])) + (" and more" if len(strangers) > MAX_NAMED else "")
-            raise StageError(
-                f"{folder} holds {named}, which no run has made, and a run would remove: move it; "
-                "data/inbox is a place for your own images"
-            )
 
 
 def in_git() -> bool:

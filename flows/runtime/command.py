@@ -16,6 +16,7 @@ from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
 from tasks import dvc
 from tasks.__main__ import STAGES
+from tasks.data import strangers
 from tasks.data.datasets import DATASETS
 from tasks.dvc import StageFailed, StageRun
 from tasks.harness.errors import ParamsError, StageError
@@ -77,7 +78,7 @@ def source(changes: list[str]) -> str:
         StageError: it would remove what no run has made, or the data cannot be read.
         ParamsError: params.yaml or a change to it is refused.
     """
-    checkout.check_outputs()
+    strangers.check()
     params = overrides.check(changes).download
     inbox.links_to_folders(params)
     own = DATASETS[params.dataset].format == "files"

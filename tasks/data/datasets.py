@@ -5,6 +5,7 @@ under `data/raw`, and what the classes are called. MD5 sums and mirrors are thos
 them), which has them from the datasets' publishers.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,9 +27,22 @@ class Dataset:
     format: Literal["idx", "digits", "cifar10", "cifar100", "files"]
     archives: tuple[Archive, ...] = ()
     folder: str = ""  # below data/raw, of the unpacked files
+    members: tuple[str, ...] = ()  # of that folder, in a .tar.gz archive; a .gz archive holds one file of its own name
     class_names: tuple[str, ...] = ()  # empty: the files say
     mirrors: tuple[str, ...] = ()  # base URLs, tried in this order
     package: str = ""  # the installed package and the folder inside it that ship the archives, instead of mirrors
+
+    def files(self) -> Iterator[Path]:
+        """Yield every file below data/raw that unpacking the archives makes, and the archives beside them."""
+        for archive in self.archives:
+            path = kept(archive.name, Path(self.folder))
+            yield path
+            yield from (Path(self.folder, name) for name in self.members or (path.stem,))
+
+
+def kept(archive: str, folder: Path) -> Path:
+    """Return where torchvision looks for an archive: in the folder of the unpacked files, or beside that folder."""
+    return (folder.parent if archive.endswith(".tar.gz") else folder) / archive
 
 
 DATASETS = {
@@ -94,12 +108,14 @@ DATASETS = {
         format="cifar10",
         archives=(Archive("cifar-10-python.tar.gz", 170498071, "c58f30108f718f92721af3b95e74349a"),),
         folder="cifar-10-batches-py",
+        members=("batches.meta", *(f"data_batch_{number}" for number in range(1, 6)), "readme.html", "test_batch"),
         mirrors=("https://www.cs.toronto.edu/~kriz/",),
     ),
     "cifar100": Dataset(
         format="cifar100",
         archives=(Archive("cifar-100-python.tar.gz", 169001437, "eb9058c3a382ffc7106e4002c42a8d85"),),
         folder="cifar-100-python",
+        members=("file.txt~", "meta", "test", "train"),
         mirrors=("https://www.cs.toronto.edu/~kriz/",),
     ),
     "digits": Dataset(

@@ -19,7 +19,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from tasks.data.datasets import DATASETS, RAW, Archive, Dataset
+from tasks.data.datasets import DATASETS, RAW, Archive, Dataset, kept
 from tasks.harness.errors import StageError
 
 CACHE = Path(".cache/download")  # outside DVC, which removes data/raw before it runs this stage
@@ -77,7 +77,7 @@ def unpack(archives: list[Path], folder: Path) -> None:
     A .gz file holds one file of `folder`; a .tar.gz file holds `folder` itself.
     """
     for archive in archives:
-        copy = _kept(archive.name, folder)
+        copy = kept(archive.name, folder)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(archive, copy)
         if copy.parent == folder:
@@ -88,17 +88,13 @@ def unpack(archives: list[Path], folder: Path) -> None:
                 packed.extractall(copy.parent, filter="data")
 
 
-def _kept(archive: str, folder: Path) -> Path:
-    return (folder.parent if archive.endswith(".tar.gz") else folder) / archive
-
-
 def answers(name: str) -> bool:
     """Tell within about ten seconds whether dataset `name` is at hand or one of its sources answers."""
     dataset, found = DATASETS[name], threading.Event()
     names = [archive.name for archive in dataset.archives]
     cached = [CACHE / name / archive for archive in names]
-    kept = [_kept(archive, RAW / dataset.folder) for archive in names]
-    if any(all(path.is_file() for path in paths) for paths in (cached, kept)):
+    unpacked = [kept(archive, RAW / dataset.folder) for archive in names]
+    if any(all(path.is_file() for path in paths) for paths in (cached, unpacked)):
         return True
 
     def ask(source: Path | str) -> None:

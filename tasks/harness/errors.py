@@ -1,6 +1,7 @@
 """Errors whose message is all that a user needs: they end a stage or a flow with one sentence and no traceback."""
 
 import reprlib
+from collections.abc import Sequence
 
 from pydantic_core import ErrorDetails
 
@@ -12,6 +13,12 @@ _SHORT.maxstring = _SHORT.maxother = 120  # characters
 def shown(value: object) -> str:
     """Write a value that was refused into a message: its beginning, where it is long or its aliases make it so."""
     return _SHORT.repr(value)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Name the first of them, `most` at most, and count the others."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def refusal(detail: ErrorDetails, at: tuple[str | int, ...] = ()) -> str:
