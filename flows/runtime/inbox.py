@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 
 from tasks.data.datasets import DATASETS
-from tasks.harness.errors import StageError, shown
+from tasks.data.folders import DEEPEST, TOO_DEEP
+from tasks.harness.errors import StageError, listed, shown
 from tasks.params.download import TABLE, Download
 
 MAX_NAMED = 5
@@ -35,12 +36,13 @@ def links_to_folders(params: Download) -> list[str]:
     links: list[str] = []
     odd: list[str] = []
     for parent, folders, files in os.walk(path):
+        if len(Path(parent).relative_to(path).parts) > DEEPEST:
+            raise StageError(TOO_DEEP.format(shown(parent)))
         folders[:] = [name for name in folders if name not in NOT_DVCS]
         links += [str(folder) for name in folders if (folder := Path(parent, name)).is_symlink()]
         odd += [reason for name in files if (reason := _reason(Path(parent, name)))]
     if odd:
-        more = f" and {len(odd) - MAX_NAMED:,} more" if len(odd) > MAX_NAMED else ""
-        raise StageError(f"DVC cannot hash what is in {path}: {'; '.join(sorted(odd)[:MAX_NAMED])}{more}; take it out")
+        raise StageError(f"DVC cannot hash what is in {path}: {listed(sorted(odd), MAX_NAMED)}; take it out")
     return links
 
 
@@ -49,5 +51,5 @@ def _reason(path: Path) -> str | None:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        return f"{shown(str(path))} is a link to nothing ({error.strerror})"
+        return f"{shown(str(path))} cannot be followed ({error.strerror})"
     return None if regular else f"{shown(str(path))} is neither a file nor a folder"

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from serving.images import SUFFIXES
 from tasks.data.item import SPLITS, Item
-from tasks.harness.errors import StageError
+from tasks.harness.errors import StageError, listed, shown
 from tasks.params.download import apart
 from tasks.prepared import SplitName
 
 MAX_NAMED = 5  # of the files and folders of a kind that are left out
+DEEPEST = 100  # folders in folders: DVC, which goes down by recursion, ends in a traceback below about 900
+TOO_DEEP = f"{{}}: folders are nested more than {DEEPEST} deep here; images of a class lie in its folder or just below"
 
 FolderId = tuple[int, int]  # device and inode, the same by whichever link a folder is reached
 
@@ -62,16 +64,20 @@ class Inbox:
     def __str__(self) -> str:
         lines = []
         for kind, paths in sorted(self.left_out.items()):
-            named = [path if path.isprintable() else repr(path) for path in sorted(paths)[:MAX_NAMED]]
-            more = f" and {len(paths) - MAX_NAMED:,} more" if len(paths) > MAX_NAMED else ""
-            lines.append(f"Left out: {kind} ({len(paths):,}): {', '.join(named)}{more}")
+            named = [path if path.isprintable() else repr(path) for path in sorted(paths)]
+            lines.append(f"Left out: {kind} ({len(paths):,}): {listed(named, MAX_NAMED)}")
         return "\n".join(lines)
 
     def entries(self, folder: Path) -> Iterator[tuple[Path, FolderId | None]]:
         """Yield the files and folders directly in `folder`, by name, and of the folders which they are.
 
         Paths are below the root, and so is `folder`.
+
+        Raises:
+            StageError: the folder is nested deeper than DVC can follow.
         """
+        if len(folder.parts) > DEEPEST:
+            raise StageError(TOO_DEEP.format(shown(str(self.root / folder))))
         with os.scandir(self.root / folder) as scanned:
             found = sorted(scanned, key=lambda entry: entry.name)
         for entry in found:
@@ -81,9 +87,7 @@ class Inbox:
             except OSError as error:
                 if not entry.is_symlink():
                     raise
-                self.leave_out(
-                    "links to nothing" if isinstance(error, FileNotFoundError) else "links in a circle", path
-                )
+                self.leave_out(f"links that cannot be followed ({error.strerror})", path)
                 continue
             if entry.name.startswith("."):
                 self.leave_out("hidden", path)

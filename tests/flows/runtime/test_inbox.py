@@ -47,10 +47,20 @@ def test_what_dvc_cannot_hash_is_refused_by_name(workspace: Path) -> None:
         links()
     message = str(refused.value)
     assert message.startswith(
-        "DVC cannot hash what is in data/inbox: 'data/inbox/cat/0.gone' is a link to nothing (No s"
+        "DVC cannot hash what is in data/inbox: 'data/inbox/cat/0.gone' cannot be followed (No such file or directory)"
     )
     assert message.endswith("and 4 more; take it out")
     for path in (INBOX / "cat").glob("*.gone"):
         path.unlink()
-    with pytest.raises(StageError, match=r"cat/fifo.png' is neither a file nor a folder; 'data/inbox/cat/self' is a"):
+    with pytest.raises(StageError, match=r"cat/fifo.png' is neither a file nor a folder, 'data/inbox/cat/self' cannot"):
+        links()
+
+
+def test_folders_that_dvc_would_not_come_to_the_end_of_are_refused(workspace: Path) -> None:
+    put("cat/1.png", f"dog/{'d/' * 99}1.png")
+    assert links() == []
+    put(f"dog/{'d/' * 100}1.png")
+    with pytest.raises(
+        StageError, match=r"^'data/inbox/dog/d/.*: folders are nested more than 100 deep here; images of"
+    ):
         links()

@@ -79,8 +79,14 @@ def test_links_in_a_circle_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert [path for path, _, _ in listed(taken())] == ["cat/1.png", "cat/old/2.png", "dog/3.png"]
     assert left_out(capsys) == [
         "folders that links lead to once more (2): cat/all, cat/old/up",
-        "links in a circle (1): dog/self",
+        "links that cannot be followed (Too many levels of symbolic links) (1): dog/self",
     ]
+
+
+def test_folders_without_end_are_refused() -> None:
+    put("cat/1.png", f"dog/{'d/' * 100}1.png")
+    with pytest.raises(SystemExit, match=r"download: 'data/inbox/dog/d/.*: folders are nested more than 100 deep here"):
+        taken()
 
 
 @pytest.mark.parametrize("target", ["data/raw", "models", ".cache/logs"])
@@ -105,7 +111,7 @@ def test_whatever_is_left_out_is_counted_and_named(capsys: pytest.CaptureFixture
         r".txt (8): '\x1b[31mred.txt', cat/0.txt, cat/1.txt, cat/2.txt, cat/3.txt and 3 more".replace("'", "'cat/", 1),
         "folders without a file (1): bird",
         "hidden (2): .git, .ipynb_checkpoints",
-        "links to nothing (1): cat/gone.png",
+        "links that cannot be followed (No such file or directory) (1): cat/gone.png",
         "neither file nor folder (1): cat/fifo.png",
     ]
 
