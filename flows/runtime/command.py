@@ -114,8 +114,8 @@ def _leave_when_gone(used: Server, over: threading.Event) -> None:
     while used.wait_until_gone(over.is_set):
         logging.raiseExceptions = False  # else each part of its log that Prefect cannot deliver is an error here
         with dvc.AT_WORK:
-            if not used.answers() and not over.is_set():
-                server.end(server.TEMPORARY)  # it may hang
+            if not used.is_back() and not over.is_set():
+                server.kill(server.TEMPORARY)
                 os._exit(_say_gone(used.url))
 
 

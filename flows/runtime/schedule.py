@@ -105,6 +105,7 @@ def run(serving: Sequence[str]) -> None:
             print(f"Retraining is scheduled; its runs are at {where}. Ctrl-C ends it.", flush=True)
             gone = used.wait_until_gone(lambda: process.poll() is not None) or not used.answers()
             if gone:
+                server.kill(server.SCHEDULE)  # first, so that what the runs ask of one that hangs fails at once
                 _kill(process)
                 raise ServerError(f"Prefect's server at {used.url} has gone; its runs are ended, too")
         sys.exit(f"schedule: Prefect stopped serving the flow, exit code {process.returncode}; the lines above say why")

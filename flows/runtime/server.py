@@ -27,7 +27,8 @@ STARTS_WITHIN_S = 120
 ENDS_WITHIN_S = 10
 ASKED_EVERY_S = 2
 PATIENCE_S = 15  # with a server that cannot be reached: it may be one that is being started again
-HANGS_AFTER_S = 30  # without an answer; on a machine with much to do one takes seconds
+HANGS_AFTER_S = 20  # without an answer; on a machine with much to do one takes seconds
+BACK_WITHIN_S = 5  # an answer of one that had gone: a run that is over waits for it
 HOST = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app")
 OPTIONS = ("--log-level", "warning", "--timeout-graceful-shutdown", "5")
@@ -50,27 +51,35 @@ class Server:
     def wait_until_gone(self, over: Callable[[], bool]) -> bool:
         """Return True once it has ended or has not answered for PATIENCE_S, or False once `over` says so.
 
-        One that hangs is no more use than one that was killed.
+        One that hangs is no more use than one that was killed: it is asked once, for HANGS_AFTER_S.
         """
         failing_since = None
         while not over():
             if self._has_ended():
                 return True
+            asked = time.monotonic()
             if self.answers():
                 failing_since = None
             elif failing_since is None:
-                failing_since = time.monotonic()
-            elif time.monotonic() - failing_since >= PATIENCE_S:
+                failing_since = asked
+            if failing_since is not None and time.monotonic() - failing_since >= PATIENCE_S:
                 return True
             time.sleep(ASKED_EVERY_S)
         return False
 
+    def is_back(self) -> bool:
+        """Tell whether it answers again, within BACK_WITHIN_S, after it had gone."""
+        return self._answers(BACK_WITHIN_S)
+
     def answers(self) -> bool:
         """Tell whether it answers; with what does not matter, unless it is an error of its own: Prefect has the key."""
+        return self._answers(HANGS_AFTER_S)
+
+    def _answers(self, within_s: float) -> bool:
         if self._has_ended():
             return False
         try:
-            return requests.get(f"{self.url}/health", timeout=HANGS_AFTER_S).status_code < 500
+            return requests.get(f"{self.url}/health", timeout=within_s).status_code < 500
         except requests.exceptions.SSLError:  # and the certificate
             return True
         except requests.RequestException:
@@ -238,5 +247,15 @@ def end(record: Path) -> None:
         process.terminate()
         _, running = psutil.wait_procs([process], timeout=ENDS_WITHIN_S)
         for stubborn in running:
-            stubborn.kill()
-            stubborn.wait()
+            _kill(stubborn)
+
+
+def kill(record: Path) -> None:
+    """End the server that `record` names, if it still runs, where it has been waited for: it hangs."""
+    if process := _find(record):
+        _kill(process)
+
+
+def _kill(process: psutil.Process) -> None:
+    process.kill()
+    psutil.wait_procs([process], timeout=ENDS_WITHIN_S)

@@ -21,17 +21,19 @@ from tasks.harness import lock
 from tasks.harness.errors import StageError
 from tasks.harness.lock import Locked
 from tasks.harness.section import PARAMS
+from tests.support.mirror import serve
 
 FIRST_LINE = "training on fashion_mnist: download, transform, train, evaluate, export"
 URL = "http://127.0.0.1:9/api"
 GONE = f"\ntraining stopped. Prefect's server at {URL} has gone; what the stages made is kept, the same command goes on"
+ASKED = Server._answers  # as it is, for a server that is there
 UNREACHABLE = RuntimeError("Failed to reach API at http://x/api")
 
 
 @pytest.fixture(autouse=True)
 def without_a_server(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "for_run", lambda: Server(URL))
-    monkeypatch.setattr(Server, "answers", lambda _: True)
+    monkeypatch.setattr(Server, "_answers", lambda *_: True)
     monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
     monkeypatch.setattr(server, "PATIENCE_S", 0)
     monkeypatch.setattr(dvc, "interruptions", [])
@@ -164,13 +166,13 @@ def test_what_dvc_cannot_hash_is_said_before_params_are_written() -> None:
 
 
 def test_a_defect_of_prefects_without_a_server_is_that_the_server_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Server, "answers", lambda _: False)
+    monkeypatch.setattr(Server, "_answers", lambda *_: False)
     monkeypatch.setattr(Server, "wait_until_gone", lambda *_: False)
     assert exit_code(raising(ConnectionError("refused"))) == GONE
 
 
 def test_a_stage_that_failed_is_the_reason_even_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Server, "answers", lambda _: False)
+    monkeypatch.setattr(Server, "_answers", lambda *_: False)
     monkeypatch.setattr(Server, "wait_until_gone", lambda *_: False)
     said = str(exit_code(raising(StageFailed("train: the loss is not finite"))))
     assert said.startswith("\ntraining failed. train: the loss is not finite\n")
@@ -201,12 +203,12 @@ def test_a_server_that_has_gone_ends_the_run_after_its_stage(
 
     def leave(code: int) -> None:
         codes.append(code)
-        monkeypatch.setattr(Server, "answers", lambda _: True)  # in place of the process's end
+        monkeypatch.setattr(Server, "_answers", lambda *_: True)  # in place of the process's end
         left.set()
 
     def training(changes: list[str]) -> list[StageRun]:
         with dvc.AT_WORK:
-            monkeypatch.setattr(Server, "answers", lambda _: asked.set())
+            monkeypatch.setattr(Server, "_answers", lambda *_: asked.set())
             assert asked.wait(60)
             if interruption:
                 dvc.interruptions.append(noted(interruption))
@@ -221,13 +223,44 @@ def test_a_server_that_has_gone_ends_the_run_after_its_stage(
     assert capsys.readouterr().err == f"{said}\n"
 
 
+def test_a_run_whose_stage_is_over_does_not_wait_again_for_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, gone, left = threading.Event(), threading.Event(), threading.Event()
+
+    def wait_until_gone(*_: object) -> bool:
+        assert at_work.wait(60)
+        gone.set()
+        return True
+
+    def leave(_: int) -> None:
+        monkeypatch.setattr(Server, "wait_until_gone", lambda *_: False)
+        left.set()
+
+    def training(changes: list[str]) -> list[StageRun]:
+        with dvc.AT_WORK:
+            at_work.set()
+            assert gone.wait(60)
+        assert left.wait(10)
+        return []
+
+    monkeypatch.setattr(server, "BACK_WITHIN_S", 0.1)
+    monkeypatch.setattr(server, "HANGS_AFTER_S", 60)
+    monkeypatch.setattr(Server, "_answers", ASKED)
+    monkeypatch.setattr(Server, "wait_until_gone", wait_until_gone)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(summary, "summary", lambda _: "")
+    with serve({}) as mirror:
+        monkeypatch.setattr(server, "for_run", lambda: Server(mirror.url("hang").rstrip("/")))
+        command.run(lambda: training, [])
+    assert mirror.requests["hang"] == 1
+
+
 def test_a_server_that_is_back_when_the_stage_ends_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def training(changes: list[str]) -> list[StageRun]:
         asked = threading.Event()
         with dvc.AT_WORK:
-            monkeypatch.setattr(Server, "answers", lambda _: asked.set())
+            monkeypatch.setattr(Server, "_answers", lambda *_: asked.set())
             assert asked.wait(60)
-            monkeypatch.setattr(Server, "answers", lambda _: True)
+            monkeypatch.setattr(Server, "_answers", lambda *_: True)
         return []
 
     monkeypatch.setattr(os, "_exit", lambda _: pytest.fail("the process was ended"))

@@ -1,13 +1,16 @@
 """Prefect's server for a run or a schedule: started, found, ended."""
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import requests
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 
 from flows.runtime import server
@@ -74,6 +77,34 @@ def test_any_answer_but_an_error_of_its_own_shows_that_a_server_is_there(
     assert used.wait_until_gone(lambda: time.monotonic() > deadline) is gone
 
 
+def test_a_server_that_hangs_is_waited_for_once(answering: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANGS_AFTER_S", 0.2)
+    monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "PATIENCE_S", 0.1)
+    assert Server(answering.url("hang").rstrip("/")).wait_until_gone(lambda: False)
+    assert answering.requests["hang"] == 1
+
+
+def test_a_run_and_a_schedule_have_seen_within_30_s_that_a_server_hangs() -> None:
+    assert server.PATIENCE_S < server.HANGS_AFTER_S, "one request is enough"
+    assert server.ASKED_EVERY_S + server.HANGS_AFTER_S + server.BACK_WITHIN_S < 30
+
+
+def test_a_server_with_much_to_do_has_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "PATIENCE_S", 0.1)
+    answered = []
+
+    def get(*_: object, timeout: float) -> SimpleNamespace:
+        time.sleep(0.2)
+        assert timeout > 10 * server.PATIENCE_S
+        answered.append(200)
+        return SimpleNamespace(status_code=200)
+
+    monkeypatch.setattr(requests, "get", get)
+    assert not Server("").wait_until_gone(lambda: len(answered) == 3)
+
+
 def test_a_server_that_is_started_again_in_time_has_not_gone(
     answering: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +150,15 @@ def test_a_server_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -
         server._note(process, server.TEMPORARY)
         server.end(server.TEMPORARY)
         assert not psutil.pid_exists(process.pid)
+
+
+def test_a_server_that_hangs_is_killed_at_once() -> None:
+    with subprocess.Popen(("sleep", "60")) as process:
+        process.send_signal(signal.SIGSTOP)
+        server._note(process, server.TEMPORARY)
+        server.kill(server.TEMPORARY)
+        assert not psutil.pid_exists(process.pid)
+    server.kill(server.TEMPORARY)
 
 
 def test_a_port_that_something_else_uses_is_named(tmp_path: Path) -> None:
