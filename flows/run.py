@@ -13,9 +13,10 @@ from pathlib import Path
 
 from flows import overrides, recipes, train
 from flows.runtime import checkout, project_lock
-from flows.runtime.command import run
+from flows.runtime.command import Training, run
 from flows.runtime.project_lock import ProjectLocked
 from tasks.data import fetch
+from tasks.dvc import StageRun
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
 from tasks.params import whole
@@ -49,15 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkout.check()
         with project_lock.hold():
             if options.recipe or options.dataset:
-                MARKER.unlink(missing_ok=True)
                 changes = recipes.changes(options.recipe) if options.recipe else recipes.for_dataset(options.dataset)
-                run(train.flow, changes)
+                run(_chosen, changes)
             elif falls_back(_committed(), _current()):
                 _run_fallback()
             else:
                 run(train.flow, [])
     except (ParamsError, StageError, ProjectLocked) as error:
         sys.exit(f"make run: {error}")
+
+
+def _chosen() -> Training:
+    """Import the training flow for what the user has chosen: once it begins, params.yaml is no longer the fallback's."""
+    training = train.flow()
+
+    def chosen(changes: list[str]) -> list[StageRun]:
+        MARKER.unlink(missing_ok=True)
+        return training(changes)
+
+    return chosen
 
 
 def _run_fallback() -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import overrides, recipes, run
+from flows import overrides, recipes, run, train
 from flows.report import summary
 from flows.run import MARKER, falls_back
+from flows.runtime import server
+from flows.runtime.server import Server, ServerError
 from tasks.data import fetch
 from tasks.harness.section import PARAMS
 from tests.support.params import ROOT, shipped_params, write_params
@@ -91,6 +93,48 @@ def test_it_falls_back_only_where_the_user_has_not_chosen(workspace: Path, monke
     assert falls_back(shipped, fallback)
     assert not falls_back(shipped, edited)
     assert falls_back(f"{shipped}\nnew: {{}}\n", fallback), "a committed text that this code would refuse"
+
+
+REFUSED = {
+    "typo": "there is no",
+    "wrong": "train.epochs = 0",
+    "missing": "download.path = 'elsewhere': there is nothing of that name",
+    "right": "port 4200 cannot be had",
+}
+
+
+@pytest.mark.parametrize(("recipe", "reason"), REFUSED.items())
+def test_params_stay_the_fallbacks_until_a_choice_is_trained_on(
+    recipe: str, reason: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def for_run() -> Server:
+        if recipe == "right":
+            raise ServerError(reason)
+        pytest.fail("a server was started")
+
+    Path("recipes").mkdir()
+    Path("recipes/wrong.yaml").write_text("train: {epochs: 0}")
+    Path("recipes/missing.yaml").write_text("download: {dataset: folder, path: elsewhere}")
+    Path("recipes/right.yaml").write_text("train: {epochs: 2}")
+    MARKER.parent.mkdir()
+    MARKER.write_text(PARAMS.read_text())
+    monkeypatch.setattr(train, "flow", lambda: lambda _: [])
+    monkeypatch.setattr(server, "for_run", for_run)
+    with pytest.raises(SystemExit, match=reason):
+        run.main(["--recipe", recipe])
+    assert falls_back("committed", PARAMS.read_text())
+
+
+def test_params_are_the_users_once_a_choice_is_trained_on(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(download={"dataset": "digits"})
+    MARKER.parent.mkdir()
+    MARKER.write_text(PARAMS.read_text())
+    monkeypatch.setattr(train, "flow", lambda: lambda _: [])
+    monkeypatch.setattr(server, "for_run", lambda: Server("http://127.0.0.1:9/api"))
+    monkeypatch.setattr(Server, "wait_until_gone", lambda *_: False)
+    monkeypatch.setattr(summary, "summary", lambda _: "")
+    run.main(["--dataset", "digits"])
+    assert not falls_back("committed", PARAMS.read_text())
 
 
 def test_a_run_without_a_choice_trains_on_what_params_say(
