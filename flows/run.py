@@ -1,6 +1,6 @@
 """What `make run` does: the training flow, and where there is no network yet, the flow on digits.
 
-Reads:  params.yaml, recipes/, DATA_MIRROR
+Reads:  params.yaml, recipes/, DATA_MIRROR; without options, RECIPE or DATASET
 Run:    python -m flows run [--recipe NAME | --dataset NAME]
 """
 
@@ -34,24 +34,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        default=os.environ.get("RECIPE", ""),
-        help="write what recipes/NAME.yaml says to params.yaml first (default: RECIPE of the environment)",
+        help="write what recipes/NAME.yaml says to params.yaml first (without options: RECIPE of the environment)",
     )
     parser.add_argument(
         "--dataset",
         metavar="NAME",
-        default=os.environ.get("DATASET", ""),
-        help="the same with its recipe, unless params.yaml names it already (default: DATASET of the environment)",
+        help="the same with its recipe, unless params.yaml names it already (without options: DATASET)",
     )
     options = parser.parse_args(arguments)
-    if options.recipe and options.dataset:
-        parser.error(f"RECIPE={options.recipe} and DATASET={options.dataset} cannot both be chosen: each is a recipe")
+    by_option = options.recipe is not None or options.dataset is not None
+    recipe, dataset = (options.recipe, options.dataset) if by_option else map(os.environ.get, ("RECIPE", "DATASET"))
+    if recipe and dataset:
+        both = "--recipe {} and --dataset {}" if by_option else "RECIPE={} and DATASET={} of the environment"
+        parser.error(f"{both.format(recipe, dataset)} cannot both be chosen: each is a recipe")
     try:
         checkout.check()
         with project_lock.hold():
-            if options.recipe or options.dataset:
-                changes = recipes.changes(options.recipe) if options.recipe else recipes.for_dataset(options.dataset)
-                run(_chosen, changes)
+            if recipe:
+                run(_chosen, recipes.changes(recipe))
+            elif dataset:
+                run(_chosen, recipes.for_dataset(dataset))
             elif falls_back(_committed(), _current()):
                 _run_fallback()
             else:
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _chosen() -> Training:
-    """Import the training flow for what the user has chosen: once it begins, params.yaml is no longer the fallback's."""
+    """Import the training flow for a choice: once it begins, params.yaml is no longer what the fallback made."""
     training = train.flow()
 
     def chosen(changes: list[str]) -> list[StageRun]:

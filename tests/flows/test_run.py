@@ -55,9 +55,43 @@ def test_a_datasets_recipe_is_written_unless_params_name_the_dataset_already(cha
     assert changes == [recipes.changes("digits"), [], recipes.changes("digits")]
 
 
-def test_a_recipe_and_a_dataset_are_one_too_many(changes: list[list[str]]) -> None:
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"DATASET": "digits"}, ["--recipe", "cifar10"]),
+        ({"RECIPE": "digits"}, ["--dataset", "cifar10"]),
+        ({"DATASET": "digits", "RECIPE": "digits"}, ["--dataset", "cifar10"]),
+    ],
+)
+def test_an_option_wins_over_the_environment(
+    variables: dict[str, str], words: list[str], changes: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    run.main(words)
+    assert changes == [recipes.changes("cifar10")]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "both"),
+    [
+        ({"RECIPE": "x", "DATASET": "y"}, [], "RECIPE=x and DATASET=y of the environment"),
+        ({"RECIPE": "x"}, ["--dataset", "digits", "--recipe", "mnist"], "--recipe mnist and --dataset digits"),
+    ],
+)
+def test_a_recipe_and_a_dataset_are_one_too_many(
+    variables: dict[str, str],
+    words: list[str],
+    both: str,
+    changes: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match="2"):
-        run.main(["--dataset", "digits", "--recipe", "digits"])
+        run.main(words)
+    assert capsys.readouterr().err.endswith(f": {both} cannot both be chosen: each is a recipe\n")
     assert changes == []
 
 
