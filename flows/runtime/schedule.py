@@ -25,6 +25,7 @@ from tasks.__main__ import STAGES
 from tasks.harness.errors import ParamsError, StageError
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
+NO_CRON = 'is no cron expression; five fields are, for example "0 3 * * *"'
 STAGE_ENDS_WITHIN_S = 15
 ENDS_WITHIN_S = 30  # a run that is stopped has its stage to end, and the server to tell
 
@@ -48,31 +49,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if cron is None and not options.interval:
         parser.error('when? make schedule CRON="0 3 * * *"')
     if chosen := next((name for name in ("DATASET", "RECIPE") if os.environ.get(name)), None):
-        parser.error(
-            f"{chosen}={os.environ[chosen]}: a schedule trains by params.yaml; make run {chosen}=... writes it"
-        )
+        named = f"{chosen}={os.environ[chosen]}"
+        sys.exit(f"schedule: {named}: a schedule trains by params.yaml; make run {chosen}=... writes it")
     due = f"every {options.interval} s" if cron is None else f"when {cron!r} comes due, UTC"
+    given = f"{'CRON' if options.cron is None else '--cron'}={cron!r}"
     try:
         checkout.check()
+        if cron is not None and len(cron.split()) != 5:  # Prefect takes a sixth, which is seconds
+            raise ParamsError(f"{given} {NO_CRON}")
         data = source([])
+        if cron is not None:
+            print(f"asking Prefect when {cron!r} comes due", flush=True)  # its import takes seconds
+            if refusal := _refusal(cron):
+                raise ParamsError(f"{given} {refusal}")
     except (ParamsError, StageError) as error:
         sys.exit(f"schedule: {error}")
     print(f"retraining on {data}, {due}: {', '.join(STAGES)}", flush=True)
-    if cron is not None and (refusal := _refusal(cron)):
-        parser.error(f"argument --cron: {cron!r} {refusal}")
     run([sys.executable, "-m", "flows.serve", cron or "", str(options.interval or 0)])
 
 
 def _refusal(cron: str) -> str | None:
-    """Say what is wrong with a cron expression, if anything is."""
+    """Say what is wrong with a cron expression of five fields, if anything is."""
     from prefect.server.schemas.schedules import CronSchedule  # see flows.train
 
     try:
-        if len(cron.split()) != 5:  # Prefect takes a sixth, which is seconds
-            raise ValueError
         schedule = CronSchedule(cron=cron)
     except ValueError:
-        return 'is no cron expression; five fields are, for example "0 3 * * *"'
+        return NO_CRON
     try:
         asyncio.run(schedule.get_dates(1))  # as the server will ask for them, and find none, without a word
     except ValueError as error:

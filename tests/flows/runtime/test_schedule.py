@@ -1,5 +1,6 @@
 """A schedule as a command: how it ends, and that what it started ends with it."""
 
+import re
 import signal
 import sys
 import time
@@ -133,21 +134,33 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return started
 
 
-@pytest.mark.parametrize("cron", ["", "0 3 * *", "0 3 * * * *", "61 3 * * *"])
-def test_a_cron_expression_that_is_none(cron: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
+@pytest.mark.parametrize(
+    ("cron", "said"),
+    [
+        ("", ""),
+        ("0 3 * *", ""),
+        ("0 3 * * * *", ""),
+        ("61 3 * * *", "asking Prefect when '61 3 * * *' comes due\n"),
+    ],
+)
+def test_a_cron_expression_that_is_none_is_refused_before_a_schedule_is_announced(
+    cron: str, said: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = f'--cron={cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
+    with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
         schedule.main(["--cron", cron])
-    message = f'{cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
-    assert message in capsys.readouterr().err
+    assert capsys.readouterr() == (said, "")
+    assert commands == []
 
 
 @pytest.mark.parametrize("cron", ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"])
 def test_a_cron_expression_that_never_comes_due(
     cron: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="2"):
+    message = f"--cron={cron!r} never comes due: no such date exists"
+    with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
         schedule.main(["--cron", cron])
-    assert f"{cron!r} never comes due: no such date exists" in capsys.readouterr().err
+    assert capsys.readouterr() == (f"asking Prefect when {cron!r} comes due\n", "")
     assert commands == []
 
 
@@ -178,33 +191,35 @@ def test_make_says_when_by_the_environment(commands: list[list[str]], monkeypatc
     schedule.main(["--interval", "15"])
     assert [command[-2:] for command in commands] == [["0 4 * * *", "0"], ["", "15"]]
     monkeypatch.setenv("CRON", "0 4")
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match=r"^schedule: CRON='0 4' is no cron expression; "):
         schedule.main([])
 
 
 @pytest.mark.parametrize("name", ["DATASET", "RECIPE"])
-def test_a_recipe_is_not_for_a_schedule(
-    name: str, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_recipe_is_not_for_a_schedule(name: str, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "digits")
-    with pytest.raises(SystemExit, match="2"):
+    message = f"{name}=digits: a schedule trains by params.yaml; make run {name}=... writes it"
+    with pytest.raises(SystemExit, match=f"^schedule: {message}$"):
         schedule.main(["--interval", "15"])
-    assert f"{name}=digits: a schedule trains by params.yaml; make run {name}=... writes it" in capsys.readouterr().err
     assert commands == []
 
 
 @pytest.mark.parametrize(
-    ("words", "due"),
+    ("words", "first", "due"),
     [
-        (["--cron", "0 3 * * *"], "when '0 3 * * *' comes due, UTC"),
-        (["--interval", "15"], "every 15 s"),
+        (
+            ["--cron", "0 3 * * *"],
+            "asking Prefect when '0 3 * * *' comes due\n",
+            "when '0 3 * * *' comes due, UTC",
+        ),
+        (["--interval", "15"], "", "every 15 s"),
     ],
 )
 def test_it_says_first_what_will_run_and_when(
-    words: list[str], due: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+    words: list[str], first: str, due: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     schedule.main(words)
-    said = f"retraining on fashion_mnist, {due}: download, transform, train, evaluate, export\n"
+    said = f"{first}retraining on fashion_mnist, {due}: download, transform, train, evaluate, export\n"
     assert capsys.readouterr().out == said
 
 
