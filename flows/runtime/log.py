@@ -7,11 +7,13 @@ from tasks.dvc import StageFailed
 
 # Prefect's last line of a task or a flow that has not succeeded, in which it repeats why.
 FINISHED = re.compile(r"(Finished in state \w+)\(.*\bStage(?:Failed|TimedOut)\b.*\)", re.DOTALL)
+# Of a task that is tried again: the last failure, if it comes to that, says why.
+RETRIED = re.compile(r"Task run failed with exception: \bStageFailed\b.* - (Retry \d+/\d+ will start .*)", re.DOTALL)
 TIMED_OUT = ("Task run failed due to timeout: StageTimedOut", "Flow run failed due to timeout: StageTimedOut")
 
 
 class ToldOnce(logging.Filter):
-    """Leaves out why a stage failed, which Prefect says twice of the task and twice of the flow.
+    """Leaves out why a stage failed, which Prefect says twice of the task, twice of the flow and once of each retry.
 
     Who started the run says it at the end, and the states of task and flow keep it for the UI.
     """
@@ -20,8 +22,8 @@ class ToldOnce(logging.Filter):
         message = record.getMessage()
         if (record.exc_info and isinstance(record.exc_info[1], StageFailed)) or message.startswith(TIMED_OUT):
             return False
-        if finished := FINISHED.fullmatch(message):
-            record.msg, record.args = finished[1], ()
+        if kept := FINISHED.fullmatch(message) or RETRIED.fullmatch(message):
+            record.msg, record.args = kept[1], ()
         return True
 
 

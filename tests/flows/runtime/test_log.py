@@ -51,13 +51,23 @@ def test_why_a_stage_failed_is_left_to_who_says_it_at_the_end(name: str) -> None
     assert logger.filters.count(log.TOLD_ONCE) == 1
 
 
+def test_a_retry_is_one_short_line_without_the_reason() -> None:
+    error = StageFailed(
+        "download: no source delivered train.gz (8 bytes, MD5 0). Tried:\n  http://127.0.0.1:9/: refused"
+    )
+    message = "Task run failed with exception: %r - Retry %s/%s will start %s"
+    record = logging.makeLogRecord({"msg": message, "args": (error, 1, 2, "10 second(s) from now")})
+    assert logging.getLogger("prefect.task_runs").filter(record)
+    assert record.getMessage() == "Retry 1/2 will start 10 second(s) from now"
+
+
 @pytest.mark.parametrize("name", LOGGERS)
 @pytest.mark.parametrize(
     "message",
     [
         "Finished in state Completed()",
         "Finished in state Failed('Flow run encountered an exception: ZeroDivisionError: 100%')",
-        "Task run failed with exception: StageFailed('download: no source') - Retry 1/2 will start immediately",
+        "Task run failed with exception: ZeroDivisionError('x') - Retry 1/2 will start immediately",
     ],
 )
 def test_a_defect_keeps_its_traceback_and_all_else_its_words(name: str, message: str) -> None:
