@@ -40,6 +40,7 @@ def retraining(
         learning_rate: Of stochastic gradient descent.
         seed: Of the order of the images and of the initial weights.
     """
+    labels.tag()  # now, because a run that is refused or skipped never gets to the training, which does so, too
     form = {
         "train.epochs": epochs,
         "train.batch_size": batch_size,

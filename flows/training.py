@@ -33,7 +33,7 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     for change in overrides.write(changes or []):
         logger.info("params.yaml: %s", change)
     params = whole.load()
-    labels.tag(params.download.dataset)
+    labels.tag()
     limit = params.flow.time_limit_s
     if links := inbox.links_to_folders(params.download):
         logger.info("DVC does not look behind links to folders, so download runs in any case: %s", ", ".join(links))

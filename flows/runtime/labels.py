@@ -24,17 +24,21 @@ def key(artifact: str) -> str:
 
 def run_name() -> str:
     """Name a flow run that is about to begin after the data that it is asked for, and the checkout's folder."""
+    return " in ".join((*_dataset(), Path.cwd().name))
+
+
+def tag() -> None:
+    """Tag the flow run that is at work with the dataset that it is asked for, and its checkout."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *_dataset(), checkout()}))
+
+
+def _dataset() -> list[str]:
+    """Return the dataset that the flow run is asked for; none where that is refused, for which the flow fails."""
     changes = list(flow_run.parameters.get("changes") or [])
     if dataset := flow_run.parameters.get("dataset"):  # the form of flows/retraining.py
         changes.append(f"download.dataset={dataset}")
-    folder = Path.cwd().name
     try:
-        return f"{overrides.check(changes).download.dataset} in {folder}"
-    except ParamsError:  # for which the flow is about to fail
-        return folder
-
-
-def tag(dataset: str) -> None:
-    """Tag the flow run that is at work with its dataset and its checkout."""
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, dataset, checkout()}))
+        return [overrides.check(changes).download.dataset]
+    except ParamsError:
+        return []

@@ -44,7 +44,7 @@ def calls(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     for stage in STAGES:
         monkeypatch.setattr(training, stage, Task(stage, made))
     monkeypatch.setattr(training, "get_run_logger", lambda: logging.getLogger("test"))
-    monkeypatch.setattr(labels, "tag", lambda _: None)
+    monkeypatch.setattr(labels, "tag", lambda: None)
     monkeypatch.setattr(artifacts, "publish", lambda runs: made.append(f"{len(runs)} published"))
     monkeypatch.setattr(summary, "write_run", lambda *_: made.append("written"))
     monkeypatch.setattr(last_good, "keep", lambda: made.append("kept"))

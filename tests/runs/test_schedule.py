@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from flows import overrides, recipes
-from flows.runtime import project_lock, server
+from flows.runtime import labels, project_lock, server
 from tasks.data.datasets import DATASETS
 from tests.support.project import Command, copy_project
 
@@ -107,6 +107,9 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     runs = ask("flow_runs/filter", flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}}).json()
     assert {run["state_name"] for run in runs} >= {"Completed", "Nothing new", "Skipped"}
     assert {run["state_type"] for run in runs} <= {"COMPLETED", "RUNNING", "PENDING"}
+
+    skipped = next(run for run in runs if run["state_name"] == "Skipped")
+    assert {"digits", labels.checkout()} <= {*skipped["tags"]}
 
     (deployment,) = ask("deployments/filter").json()
     assert re.fullmatch(rf"{project.name}-[0-9a-f]{{6}}", deployment["name"]), "one for each checkout"

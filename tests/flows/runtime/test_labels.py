@@ -53,6 +53,8 @@ def test_a_run_keeps_the_tags_that_it_has(workspace: Path, monkeypatch: pytest.M
     sent: list[tuple[str, list[str]]] = []
     client = SimpleNamespace(update_flow_run=lambda run, tags: sent.append((run, tags)))
     monkeypatch.setattr(labels, "get_client", lambda sync_client: nullcontext(client))
-    monkeypatch.setattr(labels, "flow_run", SimpleNamespace(id="7", tags=["nightly"]))
-    labels.tag("digits")
-    assert sent == [("7", sorted(["nightly", "digits", labels.checkout()]))]
+    for changes in (["download.dataset=digits"], ["train.epochs=0"]):
+        run = SimpleNamespace(id="7", tags=["nightly"], parameters={"changes": changes})
+        monkeypatch.setattr(labels, "flow_run", run)
+        labels.tag()
+    assert sent == [("7", sorted([*known, labels.checkout()])) for known in (["nightly", "digits"], ["nightly"])]
