@@ -149,14 +149,15 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert not re.search("error|exception|traceback", log, re.IGNORECASE)
 
 
-def test_a_schedule_whose_server_is_killed_ends_in_one_sentence(
-    project: Path, environment: dict[str, str], prefect_home: Path
+@pytest.mark.parametrize(("number", "within_s"), [(signal.SIGKILL, 30), (signal.SIGSTOP, 60)])
+def test_a_schedule_whose_server_is_killed_or_hangs_ends_in_one_sentence(
+    project: Path, environment: dict[str, str], prefect_home: Path, number: signal.Signals, within_s: float
 ) -> None:
     with scheduled(project, environment, prefect_home, free_port()) as schedule:
         wait_for(schedule, "Ctrl-C ends it")
         processes = psutil.Process(schedule.pid).children(recursive=True)
-        os.kill(json.loads((project / server.SCHEDULE).read_text())["pid"], signal.SIGKILL)
-        printed, _ = schedule.communicate(timeout=30)
+        os.kill(json.loads((project / server.SCHEDULE).read_text())["pid"], number)
+        printed, _ = schedule.communicate(timeout=within_s)
     assert schedule.returncode == 1
     assert re.fullmatch(r"schedule: Prefect's server at \S+ has gone; its runs are ended, too\n", printed)
     assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
