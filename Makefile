@@ -3,8 +3,8 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := $(VENV)/bin
 # What names files or says when goes to Python by the environment, as it was typed: no shell reads it, nor make itself.
-$(foreach name,CRON DATASET IMAGE RECIPE,$(eval override $(name) := $$(value $(name))))
-export CRON DATASET IMAGE RECIPE
+$(foreach name,CRON DATASET IMAGE RECIPE WAIT,$(eval override $(name) := $$(value $(name))))
+export CRON DATASET IMAGE RECIPE WAIT
 
 .PHONY: help installed install run schedule report unit test bench check predict lock clean
 

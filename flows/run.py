@@ -1,7 +1,7 @@
 """What `make run` does: the training flow, and where there is no network yet, the flow on digits.
 
-Reads:  params.yaml, recipes/, DATA_MIRROR; without options, RECIPE or DATASET
-Run:    python -m flows run [--recipe NAME | --dataset NAME]
+Reads:  params.yaml, recipes/, DATA_MIRROR; without options, RECIPE or DATASET, and WAIT
+Run:    python -m flows run [--recipe NAME | --dataset NAME] [--wait SECONDS]
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="NAME",
         help="the same with its recipe, unless params.yaml names it already (without options: DATASET)",
     )
+    train.add_wait(parser)
     options = parser.parse_args(arguments)
     by_option = options.recipe is not None or options.dataset is not None
     recipe, dataset = (options.recipe, options.dataset) if by_option else map(os.environ.get, ("RECIPE", "DATASET"))
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{both.format(recipe, dataset)} cannot both be chosen: each is a recipe")
     try:
         checkout.check()
-        with project_lock.hold():
+        with project_lock.hold(options.wait):
             if recipe:
                 run(_chosen, recipes.changes(recipe))
             elif dataset:

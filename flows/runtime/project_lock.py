@@ -17,9 +17,7 @@ class ProjectLocked(Exception):
     """Another run, `holder`, holds the project."""
 
     def __init__(self, holder: str) -> None:
-        super().__init__(
-            f"{holder} is at work in this project; wait for it with python -m flows training --wait SECONDS"
-        )
+        super().__init__(f"{holder} is at work in this project; make run WAIT=SECONDS, or --wait SECONDS, waits for it")
         self.holder = holder
 
 

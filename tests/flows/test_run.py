@@ -1,13 +1,15 @@
 """make run: a recipe, a dataset's, or the fallback where no mirror answers."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from flows import overrides, recipes, run, train
 from flows.report import summary
 from flows.run import MARKER, falls_back
-from flows.runtime import server
+from flows.runtime import project_lock, server
+from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
 from tasks.data import fetch
 from tasks.harness.section import PARAMS
@@ -108,6 +110,37 @@ def test_a_recipe_and_a_dataset_are_one_too_many(
 def test_who_names_what_is_not_there_is_told_what_is(words: list[str], reason: str, changes: list[list[str]]) -> None:
     with pytest.raises(SystemExit, match=f"^{reason}"):
         run.main(words)
+    assert changes == []
+
+
+@pytest.mark.parametrize(("words", "seconds"), [([], 7.5), (["--wait", "30"], 30)])
+def test_it_waits_for_another_run_as_long_as_the_option_or_else_the_environment_says(
+    words: list[str], seconds: float, changes: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hold(wait_s: float) -> NoReturn:
+        raise ProjectLocked(f"one that was waited for {wait_s:g} s")
+
+    monkeypatch.setenv("WAIT", "7.5")
+    monkeypatch.setattr(project_lock, "hold", hold)
+    said = (
+        f"one that was waited for {seconds:g} s is at work in this project; make run WAIT=SECONDS, or --wait SECONDS, "
+    )
+    with pytest.raises(SystemExit, match=f"^make run: {said}waits for it$"):
+        run.main(words)
+    with pytest.raises(SystemExit, match=f"^\ntraining failed. {said}waits for it$"):
+        train.main(words)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan"])
+def test_what_is_no_number_of_seconds_is_refused(
+    value: str, changes: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run.main([f"--wait={value}"])
+    monkeypatch.setenv("WAIT", value)
+    with pytest.raises(SystemExit, match="2"):
+        run.main([])
+    assert capsys.readouterr().err.count(f"{value!r}, by the option or as WAIT, is no number of seconds") == 2
     assert changes == []
 
 

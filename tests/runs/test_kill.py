@@ -276,7 +276,7 @@ def test_a_second_run_leaves_and_names_the_first_or_waits_for_it(
     assert refused.returncode == 1
     last = refused.stdout.splitlines()[-1]
     assert last.startswith(f"training failed. the run with pid {first.pid} on ")
-    assert last.endswith("is at work in this project; wait for it with python -m flows training --wait SECONDS")
+    assert last.endswith("is at work in this project; make run WAIT=SECONDS, or --wait SECONDS, waits for it")
     assert (project / "params.yaml").read_bytes() == params
 
     waited = command(*FLOW, "--wait", "60", cwd=project)
