@@ -7,11 +7,13 @@ Writes: reports/evaluation.json, reports/predictions.csv, reports/suspects.csv, 
 Run:    python -m tasks evaluate
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from tasks.evaluation import pictures, scores, tables
+from tasks.evaluation.record import EVALUATION
 from tasks.evaluation.scores import Scores, measure
 from tasks.evaluation.suspects import Suspect, suspects
 from tasks.harness import section
@@ -24,7 +26,6 @@ from tasks.params.evaluate import Evaluate
 from tasks.params.train import Train
 from tasks.prepared import SPLITS, Card, Split
 
-EVALUATION = "reports/evaluation.json"
 PREDICTIONS = "reports/predictions.csv"
 SUSPECTS = "reports/suspects.csv"
 SAMPLES_PNG = "reports/samples.png"
@@ -50,7 +51,7 @@ def main() -> None:
 
         evaluation = measure(scored["test"], card.class_names)
         doubted = suspects(scored, card.class_names)
-        write_json(running.path(EVALUATION), evaluation)
+        write_json(running.path(EVALUATION), asdict(evaluation))
         write_predictions(running.path(PREDICTIONS), scored["test"], card.class_names)
         write_suspects(running.path(SUSPECTS), doubted)
         pictures.samples(splits["train"], card.class_names, params.pictures).savefig(running.path(SAMPLES_PNG))
@@ -58,8 +59,8 @@ def main() -> None:
         predicted.savefig(running.path(PREDICTIONS_PNG))
         pictures.suspects(splits, doubted[: params.pictures]).savefig(running.path(SUSPECTS_PNG))
     print(
-        f"Test: accuracy {evaluation['accuracy']:.1%}, average loss {evaluation['loss']:.6f}, "
-        f"calibration error {evaluation['calibration_error']:.1%}, {evaluation['samples']:,} images"
+        f"Test: accuracy {evaluation.accuracy:.1%}, average loss {evaluation.loss:.6f}, "
+        f"calibration error {evaluation.calibration_error:.1%}, {evaluation.samples:,} images"
     )
 
 

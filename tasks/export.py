@@ -10,18 +10,18 @@ Run:    python -m tasks export
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
 
+from tasks.evaluation.record import EVALUATION, Evaluation
 from tasks.exported.graph import check, provenance, to_onnx
 from tasks.exported.metadata import labels
 from tasks.gates import parity
 from tasks.gates.parity import REPORT
 from tasks.harness import section
 from tasks.harness.errors import StageError
-from tasks.harness.records import read_json, write_json
+from tasks.harness.records import write_json
 from tasks.harness.stage import stage
 from tasks.model import classifier
 from tasks.model.batches import predict
@@ -34,7 +34,6 @@ from tasks.prepared import Split
 
 ONNX = "models/model.onnx"
 LABELS = "models/labels.txt"
-EVALUATION = "reports/evaluation.json"
 METRICS = "reports/metrics.json"
 # Fewer digits than the processors of two machines agree on, so that the same run elsewhere leaves git's file as it is;
 # and no more than DVC shows: its tables would have a smaller number than this as 0.0.
@@ -54,13 +53,12 @@ def main() -> None:
         batch_size = section.load(Evaluate).batch_size
         print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         model, description = classifier.load()
+        evaluation, test = Evaluation.read(), Split.read("test")
         # As DVC does before it runs a stage: after a failure none of them is there.
         for output in (ONNX, LABELS, METRICS, REPORT):
             Path(output).unlink(missing_ok=True)
-        test = Split.read("test")
         exported = to_onnx(model, description.image_shape)
-        evaluation = read_json(Path(EVALUATION))
-        onnx.helper.set_model_props(exported, provenance(description, evaluation["accuracy"]))
+        onnx.helper.set_model_props(exported, provenance(description, evaluation.accuracy))
         check(exported, description)
         reference = predict(model.to(device), test, batch_size, device).numpy()
         content = exported.SerializeToString(deterministic=True)
@@ -94,14 +92,18 @@ def main() -> None:
     print(f"Saved ONNX model to {ONNX}, its class names to {LABELS}")
 
 
-def metrics(evaluation: dict[str, Any], largest_logit_error: float) -> dict[str, float]:
+def metrics(evaluation: Evaluation, largest_logit_error: float) -> dict[str, float]:
     """Compute the contents of metrics.json; of the logit error it holds the power of ten that it is below."""
-    recalls = [scores["recall"] for scores in evaluation["per_class"].values() if scores["support"]]
-    rounded = {name: evaluation[name] for name in ("accuracy", "loss", "calibration_error")}
-    rounded["lowest_recall"] = min(recalls)  # of a class
+    recalls = [scores.recall for scores in evaluation.per_class.values() if scores.support]
+    figures = {
+        "accuracy": evaluation.accuracy,
+        "loss": evaluation.loss,
+        "calibration_error": evaluation.calibration_error,
+        "lowest_recall": min(recalls),  # of a class
+    }
     power = math.floor(math.log10(largest_logit_error)) + 1 if largest_logit_error else SMALLEST_POWER
     return {
-        **{name: round(value, DECIMALS) for name, value in rounded.items()},
+        **{name: round(value, DECIMALS) for name, value in figures.items()},
         "logit_error_below": float(f"1e{max(power, SMALLEST_POWER)}"),
     }
 

@@ -1,13 +1,14 @@
 """What a run came to, for Prefect's UI."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.report import summary, verdicts
-from flows.report.summary import EVALUATION
 from flows.runtime import labels
 from tasks.dvc import StageRun
+from tasks.evaluation.record import Evaluation
 from tasks.gates.verdict import Verdict
 from tasks.harness.records import read_json
 from tasks.prepared import Card
@@ -15,13 +16,13 @@ from tasks.prepared import Card
 
 def publish(runs: Sequence[StageRun]) -> None:
     """Create Prefect's artifacts: a table of the metrics, and a report with the verdict of every gate."""
-    metrics = read_json(EVALUATION)
+    metrics = Evaluation.read()
     create_table_artifact(
         key=labels.key("metrics"),
-        description=f"Accuracy {metrics['accuracy']:.2%}, loss {metrics['loss']:.4f}, {metrics['samples']:,} images",
+        description=f"Accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f}, {metrics.samples:,} images",
         table=[
-            {"class": name, **{score: round(value, 4) for score, value in scores.items()}}
-            for name, scores in metrics["per_class"].items()
+            {"class": name, **{score: round(value, 4) for score, value in asdict(scores).items()}}
+            for name, scores in metrics.per_class.items()
         ],
     )
     found = verdicts.read(ended=[run.stage for run in runs])
@@ -31,7 +32,7 @@ def publish(runs: Sequence[StageRun]) -> None:
 
 
 def markdown(runs: Sequence[StageRun], found: Sequence[Verdict]) -> str:
-    metrics, dataset = read_json(EVALUATION), Card.read().name
+    metrics, dataset = Evaluation.read(), Card.read().name
     gates = "\n".join(f"- **{verdict.gate}** {verdicts.line(verdict)}" for verdict in found)
     stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
     if not any(run.stage == "export" for run in runs):
@@ -42,7 +43,7 @@ def markdown(runs: Sequence[StageRun], found: Sequence[Verdict]) -> str:
 {gates}
 {"".join(f"- look at {remark}{chr(10)}" for remark in remarks)}
 
-**Accuracy {metrics["accuracy"]:.2%}**, loss {metrics["loss"]:.4f}: {metrics["samples"]:,} test images of {dataset}.
+**Accuracy {metrics.accuracy:.2%}**, loss {metrics.loss:.4f}: {metrics.samples:,} test images of {dataset}.
 
 | stage | outcome | seconds |
 |---|---|---:|

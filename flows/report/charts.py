@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from tasks.evaluation.record import Bin
+
 NAMED = 20  # classes whose names and counts a confusion matrix has room for
 LONGEST = 24  # letters of a name
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9730d", "#8a8f98"
@@ -43,16 +45,16 @@ def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
     return figure
 
 
-def calibration(bins: Sequence[dict[str, float]]) -> Figure:
+def calibration(bins: Sequence[Bin]) -> Figure:
     """Draw the bins of `tasks.evaluation.scores.calibration`: how often the model is right against how sure it is."""
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     right, images = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    sure = [row["confidence"] for row in bins]
+    sure = [row.confidence for row in bins]
     right.plot((0, 1), (0, 1), color=GREY, ls="--", lw=1, label="perfectly calibrated")
-    right.plot(sure, [row["accuracy"] for row in bins], marker="o", ms=4, color=BLUE, label="this model")
+    right.plot(sure, [row.accuracy for row in bins], marker="o", ms=4, color=BLUE, label="this model")
     right.legend(frameon=False, loc="best")
     right.set(xlim=(0, 1), ylim=(0, 1.02))
-    images.bar(sure, [row["images"] for row in bins], width=0.04, color=BLUE)
+    images.bar(sure, [row.images for row in bins], width=0.04, color=BLUE)
     for axis in (right, images):
         axis.xaxis.set_major_formatter(PercentFormatter(1))
     right.yaxis.set_major_formatter(PercentFormatter(1))

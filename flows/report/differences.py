@@ -50,18 +50,17 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    data, metrics = (summary.read(folder / path) or {} for path in (summary.DATA, summary.EVALUATION))
-    figures = {
-        "dataset": data.get("dataset"),
-        "accuracy": metrics.get("accuracy"),
-        "loss": metrics.get("loss"),
-        "calibration error": metrics.get("calibration_error"),
-    }
+    data, metrics = summary.read(folder / summary.DATA) or {}, summary.evaluation(folder)
+    figures: dict[str, Any] = {"dataset": data.get("dataset")}
+    if metrics:
+        figures |= {"accuracy": metrics.accuracy, "loss": metrics.loss}
+        figures["calibration error"] = metrics.calibration_error
     for verdict in verdicts.read(folder):
         figures[verdict.gate] = verdict.outcome
         measured = islice(verdict.figures.items(), verdicts.FIGURES_IN_A_LINE)
         figures |= {f"{verdict.gate}: {name}": value for name, value in measured}
     for split in SPLITS:
         figures[f"{split} images"] = sum(row[split] for row in data["classes"]) if data else None
-    figures |= {f"F1 of {name}": scores["f1"] for name, scores in metrics.get("per_class", {}).items()}
+    if metrics:
+        figures |= {f"F1 of {name}": scores.f1 for name, scores in metrics.per_class.items()}
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in figures.items()}

@@ -26,6 +26,7 @@ from flows.runtime import checkout, last_good, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.__main__ import STAGES
 from tasks.evaluation import pictures, tables
+from tasks.evaluation.record import Evaluation
 from tasks.gates.verdict import Figure
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
@@ -67,7 +68,7 @@ def gather() -> dict[str, Any]:
     if data is None:
         raise StageError(f"there is no {summary.DATA} yet: make run")
     passed = data["passed"]  # else what else there is belongs to another run
-    metrics = summary.read(summary.EVALUATION) if passed else None
+    metrics = summary.evaluation() if passed else None
     found = verdicts.read()
     changed = stale()
     before = None if changed else last_good.before()
@@ -92,7 +93,7 @@ def gather() -> dict[str, Any]:
         "remarks": remarks,
         "sizes": _sizes(data["formats"]),
         "doubted": _rows("reports/suspects.csv")[:MAX_SUSPECTS] if evaluated else [],
-        "confused": charts.most_confused(metrics["confusion_matrix"], list(metrics["per_class"])) if metrics else [],
+        "confused": charts.most_confused(metrics.confusion_matrix, list(metrics.per_class)) if metrics else [],
         "charts": _charts(metrics),
         **_grids(passed, evaluated),
     }
@@ -156,14 +157,14 @@ def _rows(path: str) -> list[dict[str, str]]:
     return tables.read(Path(path)) if Path(path).exists() else []
 
 
-def _charts(metrics: dict[str, Any] | None) -> dict[str, str]:
+def _charts(metrics: Evaluation | None) -> dict[str, str]:
     if metrics is None:
         return {}
     curve = [{name: float(text) for name, text in row.items()} for row in _rows("reports/learning_curve.csv")]
     figures = {
         "learning_curve": charts.learning_curve(curve),
-        "calibration": charts.calibration(metrics["calibration"]),
-        "confusion_matrix": charts.confusion_matrix(metrics["confusion_matrix"], list(metrics["per_class"])),
+        "calibration": charts.calibration(metrics.calibration),
+        "confusion_matrix": charts.confusion_matrix(metrics.confusion_matrix, list(metrics.per_class)),
     }
     return {name: _uri("image/svg+xml", charts.svg(figure)) for name, figure in figures.items()}
 

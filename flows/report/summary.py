@@ -10,12 +10,12 @@ from typing import Any
 
 from flows.report import verdicts
 from tasks.dvc import StageRun
+from tasks.evaluation.record import EVALUATION, Evaluation
 from tasks.harness.code import sha256
 from tasks.harness.records import read_json, write_json
 from tasks.params import whole
 from tasks.prepared import Card
 
-EVALUATION = Path("reports/evaluation.json")
 DATA = Path("reports/data.json")
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
@@ -33,12 +33,17 @@ def read(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
+def evaluation(folder: Path = Path()) -> Evaluation | None:
+    """Read what the model came to in the project at `folder`; None if nothing has measured it."""
+    return Evaluation.read(folder) if (folder / EVALUATION).exists() else None
+
+
 def summary(runs: Sequence[StageRun]) -> str:
     """Lay out the result of a run as a short table for a terminal."""
-    metrics = read_json(EVALUATION)
+    metrics = Evaluation.read()
     rows = {
-        "accuracy": f"{metrics['accuracy']:.1%} of {Card.read().sizes['test']:,} test images",
-        "loss": f"{metrics['loss']:.4f}",
+        "accuracy": f"{metrics.accuracy:.1%} of {Card.read().sizes['test']:,} test images",
+        "loss": f"{metrics.loss:.4f}",
         **{verdict.gate: verdicts.line(verdict) for verdict in verdicts.read()},
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
         "models": "models/model.onnx, models/model.pth",
@@ -53,7 +58,7 @@ def _row(name: str, value: str) -> str:
     return f"{name:<{INDENT}}" + f"\n{' ' * INDENT}".join(lines)
 
 
-def remarks(data: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
+def remarks(data: dict[str, Any], metrics: Evaluation) -> list[str]:
     """Say what a person should look at before the model goes live, though nothing of it fails a run."""
     found = {
         "test images that are among the training images, allowed by transform.on_leak": data["leaked"],
@@ -65,19 +70,18 @@ def remarks(data: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
         "classes without images in some split": data["incomplete"],
         f"weak classes, recall at most {WEAK_RECALL:.0%} of the accuracy": _weak(metrics),
     }
-    calibration_error = metrics["calibration_error"]
-    uncalibrated = calibration_error > CALIBRATION_ERROR
+    error = metrics.calibration_error
     return [
         *(f"{what}: {count:,}" for what, count in found.items() if count),
         *(f"{what}: {_listed(names)}" for what, names in classes.items() if names),
-        *([f"calibration error above {CALIBRATION_ERROR:.0%}: {calibration_error:.1%}"] if uncalibrated else []),
+        *([f"calibration error above {CALIBRATION_ERROR:.0%}: {error:.1%}"] if error > CALIBRATION_ERROR else []),
     ]
 
 
-def _weak(metrics: dict[str, Any]) -> list[str]:
+def _weak(metrics: Evaluation) -> list[str]:
     """List the classes that the model leaves behind with their recall, the lowest first."""
-    recalls = [(scores["recall"], name) for name, scores in metrics["per_class"].items() if scores["support"]]
-    return [f"{name} {recall:.1%}" for recall, name in sorted(recalls) if recall <= WEAK_RECALL * metrics["accuracy"]]
+    recalls = [(scores.recall, name) for name, scores in metrics.per_class.items() if scores.support]
+    return [f"{name} {recall:.1%}" for recall, name in sorted(recalls) if recall <= WEAK_RECALL * metrics.accuracy]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """What a model makes of each image, the class it predicts, how sure it is of it and the loss, and of all of them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from tasks.evaluation.record import Bin, ClassScores, Evaluation
 from tasks.model.batches import logits_of
 from tasks.prepared import Labels, Split
 
@@ -46,7 +46,7 @@ def of(logits: Tensor, labels: Tensor) -> Scores:
     return Scores(labels.numpy(), predicted.numpy(), confidence.numpy(), loss.numpy())
 
 
-def calibration(scores: Scores) -> list[dict[str, float]]:
+def calibration(scores: Scores) -> list[Bin]:
     """Compare how sure the model is with how often it is right: a row for each bin of confidence that has images.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017: bins of equal width, closed on the right.
@@ -55,39 +55,35 @@ def calibration(scores: Scores) -> list[dict[str, float]]:
     chosen = np.digitize(scores.confidence, edges[1:-1], right=True)
     right = scores.predicted == scores.labels
     return [
-        {
-            "confidence": float(scores.confidence[chosen == number].mean(dtype=np.float64)),
-            "accuracy": float(right[chosen == number].mean()),
-            "images": int((chosen == number).sum()),
-        }
+        Bin(
+            confidence=float(scores.confidence[chosen == number].mean(dtype=np.float64)),
+            accuracy=float(right[chosen == number].mean()),
+            images=int((chosen == number).sum()),
+        )
         for number in np.unique(chosen)
     ]
 
 
-def calibration_error(bins: list[dict[str, float]]) -> float:
+def calibration_error(bins: list[Bin]) -> float:
     """Compute the expected calibration error: how far the bins of `calibration` are off, on average over the images."""
-    images = sum(row["images"] for row in bins)
-    return sum(row["images"] / images * abs(row["accuracy"] - row["confidence"]) for row in bins)
+    images = sum(row.images for row in bins)
+    return sum(row.images / images * abs(row.accuracy - row.confidence) for row in bins)
 
 
-def measure(test: Scores, class_names: list[str]) -> dict[str, Any]:
-    """Compute the contents of evaluation.json.
-
-    Precision, recall and F1 of a class that is never predicted, or has no image, are 0.
-    """
+def measure(test: Scores, class_names: list[str]) -> Evaluation:
+    """Compute the contents of evaluation.json."""
     classes = range(len(class_names))
     per_class = precision_recall_fscore_support(test.labels, test.predicted, labels=classes, zero_division=0)
     bins = calibration(test)
-    return {
-        "accuracy": float(accuracy_score(test.labels, test.predicted)),
-        "loss": float(test.loss.mean(dtype=np.float64)),
-        "calibration_error": calibration_error(bins),
-        "samples": len(test.labels),
-        "per_class": {
-            name: {"precision": float(precision), "recall": float(recall), "f1": float(f1), "support": int(support)}
+    return Evaluation(
+        accuracy=float(accuracy_score(test.labels, test.predicted)),
+        loss=float(test.loss.mean(dtype=np.float64)),
+        calibration_error=calibration_error(bins),
+        samples=len(test.labels),
+        per_class={
+            name: ClassScores(float(precision), float(recall), float(f1), int(support))
             for name, precision, recall, f1, support in zip(class_names, *per_class, strict=True)
         },
-        # Row: actual class, column: predicted class, both in the order of per_class.
-        "confusion_matrix": confusion_matrix(test.labels, test.predicted, labels=classes).tolist(),
-        "calibration": bins,
-    }
+        confusion_matrix=confusion_matrix(test.labels, test.predicted, labels=classes).tolist(),
+        calibration=bins,
+    )

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from PIL import Image
 
 from tasks import evaluate
 from tasks.evaluation import tables
+from tasks.evaluation.record import Evaluation
 from tasks.prepared import Card, Split
 from tests.support.params import write_params
 
 
 def test_the_stage_writes_its_reports(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metrics = json.loads((evaluated / "evaluation.json").read_text())
-    assert metrics["schema_version"] == 1
+    assert list(metrics) == ["schema_version", *(field.name for field in fields(Evaluation))]
+    assert metrics == {"schema_version": 1, **asdict(Evaluation.read())}
     assert list(metrics["per_class"]) == Card.read().class_names
     with (evaluated / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

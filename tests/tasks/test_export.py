@@ -11,8 +11,9 @@ import pytest
 
 from serving.session import open_session
 from tasks import export
+from tasks.evaluation.record import ClassScores, Evaluation
 from tasks.harness import lock, stage
-from tasks.harness.records import read_json
+from tasks.harness.records import read_json, write_json
 from tasks.prepared import Card
 from tests.support.params import write_params
 
@@ -60,9 +61,8 @@ def test_metrics_json_holds_the_figures_of_a_run_so_far_as_two_machines_agree_on
     ("largest", "below"), [(0.0, 1e-5), (3e-7, 1e-5), (9.99e-6, 1e-5), (1e-5, 1e-4), (2.3e-5, 1e-4), (0.5, 1.0)]
 )
 def test_the_logit_error_is_a_power_of_ten_that_dvc_does_not_round_to_nothing(largest: float, below: float) -> None:
-    class_without_images = {"recall": 0.0, "support": 0}
-    per_class = {"cat": {"recall": 0.25, "support": 4}, "dog": class_without_images}
-    found = export.metrics({"accuracy": 1, "loss": 0.12345, "calibration_error": 0, "per_class": per_class}, largest)
+    per_class = {"cat": ClassScores(1, 0.25, 0.4, 4), "dog": ClassScores(0, 0, 0, 0)}  # without images
+    found = export.metrics(Evaluation(1, 0.12345, 0, 4, per_class, [[4, 0], [0, 0]], []), largest)
     assert found["logit_error_below"] == below
     assert round(below, 5) == below  # as `dvc metrics diff` does
     assert (found["loss"], found["lowest_recall"]) == (0.1235, 0.25)
@@ -121,9 +121,18 @@ def test_an_accelerator_that_does_not_run_the_nodes_is_an_error_of_its_own(
     assert not ONNX.exists()
 
 
-def test_what_is_there_stays_until_the_stage_may_run(exported: Path) -> None:
-    Path("models/model.pth").unlink()
-    assert "models/model.pth is missing: run the stages before this one too" in refusal()
+@pytest.mark.parametrize("name", ["models/model.pth", "reports/evaluation.json", "data/prepared/test_images.npy"])
+def test_what_is_there_stays_until_the_stage_may_run(exported: Path, name: str) -> None:
+    Path(name).unlink()
+    assert f"{name} is missing: run the stages before this one too" in refusal()
+    assert all(path.exists() for path in WRITTEN)
+
+
+def test_an_evaluation_that_no_stage_wrote_is_refused_and_leaves_the_model_that_is_there(exported: Path) -> None:
+    write_json(Path("reports/evaluation.json"), {})
+    message = refusal()
+    assert message.startswith("export: reports/evaluation.json is refused, it is not what a stage wrote: ")
+    assert "accuracy: missing; loss: missing; " in message
     assert all(path.exists() for path in WRITTEN)
 
 

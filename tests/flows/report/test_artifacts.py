@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from flows.report import artifacts, summary, verdicts
+from flows.report import artifacts, verdicts
 from flows.runtime import labels
 from tasks.__main__ import STAGES
 from tasks.dvc import StageRun
-from tasks.harness.records import write_json
-from tests.support.reports import METRICS, QUALITY, write_reports, write_verdict
+from tests.support.reports import QUALITY, write_evaluation, write_reports, write_verdict
 
 ALL = [StageRun(stage, "ran", 1.25) for stage in STAGES]
 
@@ -59,7 +58,7 @@ def test_the_report_begins_with_the_headline_and_names_every_gate_and_stage(
 
 
 def test_what_is_to_be_looked_at_is_no_all_clear(created: dict[str, dict[str, Any]]) -> None:
-    write_json(summary.EVALUATION, METRICS | {"calibration_error": 0.25})
+    write_evaluation(calibration_error=0.25)
     artifacts.publish(ALL)
     text = created["report-pets-2-1a2b3c"]["markdown"]
     assert text.startswith("# Look at 1 remark before it goes live. Proven: the data passed their checks; ")

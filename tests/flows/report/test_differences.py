@@ -7,7 +7,7 @@ import pytest
 from flows.report import differences, verdicts
 from flows.report.differences import Difference
 from tasks.harness.records import write_json
-from tests.support.reports import DATA, METRICS, QUALITY
+from tests.support.reports import DATA, QUALITY, write_evaluation
 
 
 def test_a_change_has_a_direction_where_there_are_two_numbers() -> None:
@@ -39,7 +39,7 @@ def test_results_are_compared_to_six_digits_and_with_the_figures_of_every_gate(
         passed = {"gate": "data", "outcome": "passed", "figures": {}}
         classes = [{"train": 6, "validation": 2, "test": 8}]
         write_json(reports / "data.json", DATA | {"verdict": passed, "dataset": "pets", "classes": classes})
-        write_json(reports / "evaluation.json", METRICS | {"accuracy": accuracy, "loss": loss})
+        write_evaluation(tmp_path / name, accuracy=accuracy, loss=loss)
         quality = {"gate": "quality", "outcome": "passed", "figures": {"margin": margin}}
         write_json(reports / "quality.json", {"verdict": quality})
     assert differences.results(tmp_path / "before", tmp_path / "now") == [

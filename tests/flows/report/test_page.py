@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -24,6 +23,7 @@ from tasks import transform
 from tasks.__main__ import STAGES
 from tasks.dvc import StageRun
 from tasks.evaluation import tables
+from tasks.evaluation.record import Evaluation
 from tasks.gates import parity
 from tasks.harness.records import write_json
 from tests.support.params import write_params
@@ -49,8 +49,8 @@ def drawn() -> dict[str, dict[str, str]]:
 def drawn_once(monkeypatch: pytest.MonkeyPatch, drawn: dict[str, dict[str, str]]) -> None:
     draw = page._charts
 
-    def charts_of(metrics: dict[str, Any] | None) -> dict[str, str]:
-        key = json.dumps(metrics)
+    def charts_of(metrics: Evaluation | None) -> dict[str, str]:
+        key = repr(metrics)
         if key not in drawn:
             drawn[key] = draw(metrics)
         return drawn[key]
@@ -213,6 +213,12 @@ def test_data_that_failed_its_checks_hide_the_figures_of_an_earlier_run(reports:
         assert "CPUExecutionProvider" not in text
         assert "parity: not run" in text
         assert "<figure>" not in text
+
+
+def test_an_evaluation_that_no_stage_wrote_is_refused_in_a_sentence(reports: Path) -> None:
+    write_json(reports / "evaluation.json", {})
+    with pytest.raises(SystemExit, match=r"^report: reports/evaluation\.json is refused, .*: accuracy: missing; "):
+        page.main([])
 
 
 def test_before_the_first_run_it_says_what_to_do(workspace: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from flows.report import summary, verdicts
 from tasks.__main__ import STAGES
 from tasks.dvc import Outcome, StageRun
+from tasks.evaluation.record import ClassScores
 from tasks.harness.records import write_json
 from tests.support.params import write_params
-from tests.support.reports import DATA, METRICS, QUALITY, SCORES, write_reports, write_verdict
+from tests.support.reports import DATA, METRICS, QUALITY, SCORES, write_evaluation, write_reports, write_verdict
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +50,9 @@ def test_what_a_person_should_look_at_comes_last() -> None:
     assert summary.remarks(DATA, METRICS) == []
     data = {"leaked": 3, "conflicts": 1, "unreadable": ["a.png"], "nearly_constant": 1200, "incomplete": ["dog"]}
     write_json(summary.DATA, {**json.loads(summary.DATA.read_text()), **data})
-    weak = {"cat": SCORES | {"recall": 0.021}, "eel": SCORES | {"recall": 0.003}, "dog": SCORES | {"recall": 0.5}}
-    weak["of no test image"] = SCORES | {"recall": 0.0, "support": 0}
-    write_json(summary.EVALUATION, METRICS | {"per_class": weak, "calibration_error": 0.24112})
+    weak = {name: replace(SCORES, recall=recall) for name, recall in (("cat", 0.021), ("eel", 0.003), ("dog", 0.5))}
+    weak["of no test image"] = ClassScores(0, 0, 0, 0)
+    write_evaluation(per_class=weak, calibration_error=0.24112)
     assert summary.summary(runs()).splitlines()[-7:] == [
         "look at    test images that are among the training images, allowed by transform.on_leak: 3",
         "look at    images under several classes: 1",
@@ -64,14 +66,14 @@ def test_what_a_person_should_look_at_comes_last() -> None:
 
 @pytest.mark.parametrize(("accuracy", "recall", "weak"), [(0.3, 0.16, False), (0.98, 0.49, True), (0.0, 0.0, True)])
 def test_a_class_is_weak_beside_the_accuracy(accuracy: float, recall: float, weak: bool) -> None:
-    scores = {"cat": SCORES | {"recall": recall}, "dog": SCORES | {"recall": 1.0}}
-    remarks = summary.remarks(DATA, METRICS | {"accuracy": accuracy, "per_class": scores})
+    scores = {"cat": replace(SCORES, recall=recall), "dog": replace(SCORES, recall=1.0)}
+    remarks = summary.remarks(DATA, replace(METRICS, accuracy=accuracy, per_class=scores))
     assert remarks == [f"weak classes, recall at most 50% of the accuracy: cat {recall:.1%}"] * weak
 
 
 def test_a_remark_names_ten_classes_and_says_how_many_there_are_more() -> None:
-    scores = {f"class {number}": SCORES | {"recall": number / 1000} for number in reversed(range(37))}
-    (remark,) = summary.remarks(DATA, METRICS | {"per_class": scores})
+    scores = {f"class {number}": replace(SCORES, recall=number / 1000) for number in reversed(range(37))}
+    (remark,) = summary.remarks(DATA, replace(METRICS, per_class=scores))
     assert ": class 0 0.0%, class 1 0.1%, " in remark
     assert remark.endswith(", class 9 0.9% and 27 more")
 
@@ -79,7 +81,7 @@ def test_a_remark_names_ten_classes_and_says_how_many_there_are_more() -> None:
 def test_the_table_is_not_wider_than_a_terminal() -> None:
     names = [f"a class with a long name {number}" for number in range(9)]
     write_verdict("data", figures={f"some figure {number}": 123456 for number in range(5)})
-    write_json(summary.EVALUATION, METRICS | {"per_class": {name: SCORES | {"recall": 0.1} for name in names}})
+    write_evaluation(per_class={name: replace(SCORES, recall=0.1) for name in names})
     printed = summary.summary(runs())
     assert max(map(len, printed.splitlines())) <= 100
     three = "some figure 0 123,456, some figure 1 123,456, some figure 2 123,456"

@@ -1,11 +1,14 @@
 """Scores of each image and of all: compared with counts by hand and with scikit-learn."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import torch
 from sklearn.calibration import calibration_curve
 
 from tasks.evaluation import scores
+from tasks.evaluation.record import ClassScores
 
 NAMES = ["cat", "dog", "eel"]
 
@@ -16,20 +19,18 @@ def logits_for(predicted: list[int]) -> torch.Tensor:
 
 def test_metrics_are_those_counted_by_hand() -> None:
     metrics = scores.measure(scores.of(logits_for([0, 0, 1, 1, 2]), torch.tensor([0, 0, 0, 1, 1])), NAMES)
-    assert metrics["accuracy"] == pytest.approx(3 / 5)
-    assert metrics["samples"] == 5
-    assert metrics["confusion_matrix"] == [[2, 1, 0], [0, 1, 1], [0, 0, 0]]
-    assert metrics["per_class"]["cat"] == pytest.approx({"precision": 1, "recall": 2 / 3, "f1": 4 / 5, "support": 3})
-    assert metrics["per_class"]["dog"] == pytest.approx(
-        {"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2, "support": 2}
-    )
+    assert metrics.accuracy == pytest.approx(3 / 5)
+    assert metrics.samples == 5
+    assert metrics.confusion_matrix == [[2, 1, 0], [0, 1, 1], [0, 0, 0]]
+    assert astuple(metrics.per_class["cat"]) == pytest.approx((1, 2 / 3, 4 / 5, 3))
+    assert astuple(metrics.per_class["dog"]) == pytest.approx((1 / 2, 1 / 2, 1 / 2, 2))
     right, wrong = -np.log(np.exp(5) / (np.exp(5) + 2)), -np.log(1 / (np.exp(5) + 2))
-    assert metrics["loss"] == pytest.approx((3 * right + 2 * wrong) / 5, rel=1e-6)
+    assert metrics.loss == pytest.approx((3 * right + 2 * wrong) / 5, rel=1e-6)
 
 
 def test_a_class_without_images_and_predictions_scores_zero() -> None:
     metrics = scores.measure(scores.of(logits_for([0, 1]), torch.tensor([0, 1])), NAMES)
-    assert metrics["per_class"]["eel"] == {"precision": 0, "recall": 0, "f1": 0, "support": 0}
+    assert metrics.per_class["eel"] == ClassScores(precision=0, recall=0, f1=0, support=0)
 
 
 def test_calibration_is_scikit_learns() -> None:
@@ -39,9 +40,9 @@ def test_calibration_is_scikit_learns() -> None:
     found = scores.of(logits, labels)
     bins = scores.calibration(found)
     right, sure = calibration_curve(found.predicted == found.labels, found.confidence, n_bins=scores.BINS)
-    assert [row["accuracy"] for row in bins] == pytest.approx(right.tolist())
-    assert [row["confidence"] for row in bins] == pytest.approx(sure.tolist())
-    assert sum(row["images"] for row in bins) == 5000
-    gaps = np.repeat(np.abs(right - sure), [int(row["images"]) for row in bins])
+    assert [row.accuracy for row in bins] == pytest.approx(right.tolist())
+    assert [row.confidence for row in bins] == pytest.approx(sure.tolist())
+    assert sum(row.images for row in bins) == 5000
+    gaps = np.repeat(np.abs(right - sure), [row.images for row in bins])
     assert scores.calibration_error(bins) == pytest.approx(gaps.mean())
     assert scores.calibration_error(bins) > 0.05

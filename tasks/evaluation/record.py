@@ -1,0 +1,70 @@
+"""The contract reports/evaluation.json: what a network came to on the test images. Reading it needs no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from tasks.harness.errors import StageError
+from tasks.harness.records import read_record
+
+EVALUATION = "reports/evaluation.json"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Of one class; precision, recall and F1 of one that is never predicted, or has no image, are 0."""
+
+    precision: Share
+    recall: Share
+    f1: Share
+    support: Count  # its images
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images of which the model is about equally sure: how sure, and how often it is right."""
+
+    confidence: Share
+    accuracy: Share
+    images: Annotated[int, Field(ge=1)]
+
+
+def _some_with_images(per_class: dict[str, ClassScores]) -> dict[str, ClassScores]:
+    if not any(scores.support for scores in per_class.values()):
+        raise ValueError("should have at least one class with test images")
+    return per_class
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The contents of evaluation.json."""
+
+    accuracy: Share
+    loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    calibration_error: Share
+    samples: Annotated[int, Field(ge=1)]
+    per_class: Annotated[dict[str, ClassScores], AfterValidator(_some_with_images)]
+    confusion_matrix: list[list[Count]]  # row: actual class, column: predicted class, both in the order of per_class
+    calibration: list[Bin]
+
+    @classmethod
+    def read(cls, folder: Path = Path()) -> "Evaluation":
+        """Read it in the project at `folder`.
+
+        Raises:
+            StageError: see `read_record`; or the confusion matrix is not of these classes.
+        """
+        path = folder / EVALUATION
+        evaluation = read_record(path, cls)
+        classes = len(evaluation.per_class)
+        if [len(row) for row in evaluation.confusion_matrix] != [classes] * classes:
+            raise StageError(
+                f"{path} is refused: confusion_matrix should have a row and a column for each of the {classes} classes "
+                "in per_class; run dvc repro"
+            )
+        return evaluation
