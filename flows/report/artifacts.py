@@ -7,10 +7,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.report import summary, verdicts
 from flows.runtime import labels
+from tasks.data import checks
 from tasks.dvc import StageRun
 from tasks.evaluation.record import Evaluation
-from tasks.gates.verdict import Verdict
-from tasks.harness.records import read_json
+from tasks.gates.verdict import Verdict, read_report
 from tasks.prepared import Card
 
 
@@ -37,7 +37,7 @@ def markdown(runs: Sequence[StageRun], found: Sequence[Verdict]) -> str:
     stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
     if not any(run.stage == "export" for run in runs):
         stages += "\n| export | failed | |"
-    remarks = summary.remarks(read_json(summary.DATA), metrics)
+    remarks = summary.remarks(read_report(summary.DATA, checks.Report), metrics)
     return f"""# {verdicts.headline(found, remarks)}
 
 {gates}

@@ -9,7 +9,6 @@ from ruamel.yaml import YAML
 
 from flows.overrides import flatten
 from flows.report import summary, verdicts
-from tasks.prepared import SPLITS
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    data, metrics = summary.read(folder / summary.DATA) or {}, summary.evaluation(folder)
-    figures: dict[str, Any] = {"dataset": data.get("dataset")}
+    data, metrics = summary.read_data(folder), summary.read_evaluation(folder)
+    figures: dict[str, Any] = {"dataset": data.dataset} if data else {}
     if metrics:
         figures |= {"accuracy": metrics.accuracy, "loss": metrics.loss}
         figures["calibration error"] = metrics.calibration_error
@@ -59,8 +58,8 @@ def _figures(folder: Path) -> dict[str, Any]:
         figures[verdict.gate] = verdict.outcome
         measured = islice(verdict.figures.items(), verdicts.FIGURES_IN_A_LINE)
         figures |= {f"{verdict.gate}: {name}": value for name, value in measured}
-    for split in SPLITS:
-        figures[f"{split} images"] = sum(row[split] for row in data["classes"]) if data else None
+    if data:
+        figures |= {f"{split} images": count for split, count in summary.totals(data).items()}
     if metrics:
         figures |= {f"F1 of {name}": scores.f1 for name, scores in metrics.per_class.items()}
     return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in figures.items()}

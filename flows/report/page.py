@@ -64,15 +64,15 @@ def gather() -> dict[str, Any]:
     Raises:
         StageError: no stage has left anything, or DVC cannot tell whether it is of one run.
     """
-    data = summary.read(summary.DATA)
+    data = summary.read_data()
     if data is None:
         raise StageError(f"there is no {summary.DATA} yet: make run")
-    passed = data["passed"]  # else what else there is belongs to another run
-    metrics = summary.evaluation() if passed else None
+    passed = data.passed  # else what else there is belongs to another run
+    metrics = summary.read_evaluation() if passed else None
     found = verdicts.read()
     changed = stale()
     before = None if changed else last_good.before()
-    run = summary.read(summary.RUN)
+    run = summary.read_run()
     evaluated = metrics is not None and "evaluate" not in changed
     remarks = summary.remarks(data, metrics) if metrics else []
     proven = all(verdict.passed for verdict in found)
@@ -82,16 +82,16 @@ def gather() -> dict[str, Any]:
         "changed": changed,
         "verdicts": found,
         "data": data,
-        "totals": {split: sum(row[split] for row in data["classes"]) for split in SPLITS},
+        "totals": summary.totals(data),
         "metrics": metrics,
-        "run": run if run and passed and run.get("dvc_lock") == summary.lock_digest() else None,
+        "run": run if run and passed and run.dvc_lock == summary.lock_digest() else None,
         "parameters": PARAMS.read_text(encoding="utf-8"),
         "before": before,
         "new_parameters": differences.parameters(before, Path()) if before else [],
         "new_results": differences.results(before, Path()) if before else [],
         "other_images": before is not None and differences.images(before) != differences.images(Path()),
         "remarks": remarks,
-        "sizes": _sizes(data["formats"]),
+        "sizes": _sizes(data.formats),
         "doubted": _rows("reports/suspects.csv")[:MAX_SUSPECTS] if evaluated else [],
         "confused": charts.most_confused(metrics.confusion_matrix, list(metrics.per_class)) if metrics else [],
         "charts": _charts(metrics),

@@ -4,19 +4,21 @@ import platform
 import subprocess
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from flows.report import verdicts
-from tasks.dvc import StageRun
+from tasks.data import checks
+from tasks.dvc import Outcome, StageRun
 from tasks.evaluation.record import EVALUATION, Evaluation
+from tasks.gates.verdict import read_report
 from tasks.harness.code import sha256
-from tasks.harness.records import read_json, write_json
+from tasks.harness.records import read_record, write_json
 from tasks.params import whole
-from tasks.prepared import Card
+from tasks.prepared import SPLITS, Card, SplitName
 
-DATA = Path("reports/data.json")
+DATA = Path(checks.REPORT)
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
 WIDTH = 100  # of the terminal's table, whose second column begins at
@@ -28,14 +30,40 @@ CALIBRATION_ERROR = 0.1
 NAMED = 10  # classes in a remark
 
 
-def read(path: Path) -> dict[str, Any] | None:
-    """Read what a stage has left; None if it has not."""
-    return read_json(path) if path.exists() else None
+@dataclass(frozen=True)
+class Timing:
+    """What DVC made of a stage, and how long that took."""
+
+    outcome: Outcome
+    seconds: float
 
 
-def evaluation(folder: Path = Path()) -> Evaluation | None:
+@dataclass(frozen=True)
+class Run:
+    """The contents of run.json: what may differ between two runs that give the same results."""
+
+    started: str  # in UTC, as ISO 8601 has it
+    seconds: float
+    stages: dict[str, Timing]
+    training_images_per_s: int | None  # of the whole stage, its start and the validation included; None: it did not run
+    dvc_lock: str | None  # what the figures belong to
+    host: str
+    git_revision: str | None
+
+
+def read_data(folder: Path = Path()) -> checks.Report | None:
+    """Read what the data checks found in the project at `folder`; None if they have left nothing."""
+    return read_report(folder / DATA, checks.Report) if (folder / DATA).exists() else None
+
+
+def read_evaluation(folder: Path = Path()) -> Evaluation | None:
     """Read what the model came to in the project at `folder`; None if nothing has measured it."""
     return Evaluation.read(folder) if (folder / EVALUATION).exists() else None
+
+
+def totals(data: checks.Report) -> dict[SplitName, int]:
+    """Count the images of each split."""
+    return {split: sum(int(row[split]) for row in data.classes) for split in SPLITS}
 
 
 def summary(runs: Sequence[StageRun]) -> str:
@@ -49,7 +77,7 @@ def summary(runs: Sequence[StageRun]) -> str:
         "models": "models/model.onnx, models/model.pth",
         "reports": "reports/evaluation.json, reports/predictions.png; as a page: make report",
     }
-    notes = [("look at", remark) for remark in remarks(read_json(DATA), metrics)]
+    notes = [("look at", remark) for remark in remarks(read_report(DATA, checks.Report), metrics)]
     return "\n".join(_row(name, value) for name, value in (*rows.items(), *notes))
 
 
@@ -58,16 +86,16 @@ def _row(name: str, value: str) -> str:
     return f"{name:<{INDENT}}" + f"\n{' ' * INDENT}".join(lines)
 
 
-def remarks(data: dict[str, Any], metrics: Evaluation) -> list[str]:
+def remarks(data: checks.Report, metrics: Evaluation) -> list[str]:
     """Say what a person should look at before the model goes live, though nothing of it fails a run."""
     found = {
-        "test images that are among the training images, allowed by transform.on_leak": data["leaked"],
-        "images under several classes": data["conflicts"],
-        "images left out, because they cannot be read": len(data["unreadable"]),
-        "nearly constant images": data["nearly_constant"],
+        "test images that are among the training images, allowed by transform.on_leak": data.leaked,
+        "images under several classes": data.conflicts,
+        "images left out, because they cannot be read": len(data.unreadable),
+        "nearly constant images": data.nearly_constant,
     }
     classes = {
-        "classes without images in some split": data["incomplete"],
+        "classes without images in some split": data.incomplete,
         f"weak classes, recall at most {WEAK_RECALL:.0%} of the accuracy": _weak(metrics),
     }
     error = metrics.calibration_error
@@ -93,19 +121,21 @@ def write_run(runs: Sequence[StageRun], started: datetime) -> None:
     """Write reports/run.json: what may differ between two runs that give the same results."""
     trained = next(run for run in runs if run.stage == "train")
     images = Card.read().sizes["train"] * whole.load().train.epochs
-    write_json(
-        RUN,
-        {
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round((datetime.now(UTC) - started).total_seconds(), 2),
-            "stages": {run.stage: {"outcome": run.outcome, "seconds": run.seconds} for run in runs},
-            # Of the whole stage, its start and the validation included; None if it did not run.
-            "training_images_per_s": round(images / trained.seconds) if trained.outcome == "ran" else None,
-            "dvc_lock": lock_digest(),  # what the figures belong to
-            "host": platform.node(),
-            "git_revision": _git_revision(),
-        },
+    record = Run(
+        started=started.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(UTC) - started).total_seconds(), 2),
+        stages={run.stage: Timing(run.outcome, run.seconds) for run in runs},
+        training_images_per_s=round(images / trained.seconds) if trained.outcome == "ran" else None,
+        dvc_lock=lock_digest(),
+        host=platform.node(),
+        git_revision=_git_revision(),
     )
+    write_json(RUN, asdict(record))
+
+
+def read_run() -> Run | None:
+    """Read reports/run.json; None where no run was complete."""
+    return read_record(RUN, Run, again="make run") if RUN.exists() else None
 
 
 def lock_digest() -> str | None:

@@ -6,8 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 from tasks.gates.verdict import Figure, Verdict
-from tasks.harness.errors import StageError
-from tasks.harness.records import read_json
 
 FIGURES_IN_A_LINE = 5
 
@@ -56,13 +54,9 @@ def _read(gate: Gate, folder: Path) -> Verdict:
     path = folder / gate.report
     if not path.exists():
         return not_run(gate)
-    verdict = read_json(path).get("verdict")
-    if verdict is None:
-        return Verdict(gate.name, "not run", [f"{path} holds no verdict: an earlier version of this project wrote it"])
-    try:
-        return Verdict(**verdict)
-    except TypeError as error:
-        raise StageError(f"{path} holds no verdict ({error}); run dvc repro --force {gate.stage}") from None
+    return Verdict.read(path) or Verdict(
+        gate.name, "not run", [f"{path} holds no verdict: an earlier version of this project wrote it"]
+    )
 
 
 def headline(verdicts: Collection[Verdict], remarks: Collection[str] = ()) -> str:

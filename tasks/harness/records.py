@@ -24,8 +24,11 @@ def write_json(path: Path, contents: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, again: str = "dvc repro") -> dict[str, Any]:
     """Read what `write_json` wrote, without the schema version.
+
+    Args:
+        again: the command that writes it anew.
 
     Raises:
         StageError: the file is no such JSON, or one of another version.
@@ -34,25 +37,40 @@ def read_json(path: Path) -> dict[str, Any]:
         contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = contents.pop("schema_version")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise StageError(f"{path} is not what a stage wrote ({error!r}); run dvc repro") from None
+        raise StageError(f"{path} is not what a stage wrote ({error!r}); run {again}") from None
     if version != SCHEMA_VERSION:
-        raise StageError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}; run dvc repro")
+        raise StageError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}; run {again}")
     return contents
 
 
-def read_record(path: Path, kind: type[Record]) -> Record:
-    """Read what `write_json` wrote of a dataclass, and check every value by its annotation.
+def read_record(path: Path, kind: type[Record], again: str = "dvc repro") -> Record:
+    """Read what `write_json` wrote of a dataclass; see `read_json` and `parse`."""
+    return parse(read_json(path, again), kind, path, again=again)
+
+
+def parse(
+    contents: object, kind: type[Record], path: Path, at: tuple[str, ...] = (), again: str = "dvc repro"
+) -> Record:
+    """Check every value of what `path` holds of a dataclass by its annotation.
+
+    Whoever wrote it wrote every key: the defaults of the dataclass are for who makes one.
+
+    Args:
+        at: where it stands in the file.
+        again: the command that writes the file anew.
 
     Raises:
-        StageError: see `read_json`; or lists every key that is missing or unknown, and every value that is refused.
+        StageError: lists every key that is missing or unknown, and every value that is refused.
     """
-    contents = read_json(path)
-    unknown = [f"{key}: unknown key" for key in contents if key not in {field.name for field in fields(kind)}]
+    names = [field.name for field in fields(kind)]
+    keys = list(contents) if isinstance(contents, dict) else names
+    wrong = [f"{'.'.join((*at, key))}: unknown key" for key in keys if key not in names]
+    wrong += [f"{'.'.join((*at, name))}: missing" for name in names if name not in keys]
     try:
         # As JSON, in whose strict mode an object may be a dataclass, but "5" is no integer.
         record = TypeAdapter(kind).validate_json(json.dumps(contents), strict=True)
     except ValidationError as error:
-        unknown += [refusal(detail) for detail in error.errors()]
-    if unknown:
-        raise StageError(f"{path} is refused, it is not what a stage wrote: {'; '.join(unknown)}; run dvc repro")
+        wrong += [reason for reason in (refusal(detail, at) for detail in error.errors()) if reason not in wrong]
+    if wrong:
+        raise StageError(f"{path} is refused, it is not what a stage wrote: {'; '.join(wrong)}; run {again}")
     return record

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.report.verdicts import Gate
+from tasks.data import checks
 from tasks.evaluation.record import EVALUATION, Bin, ClassScores, Evaluation
 from tasks.harness.records import write_json
 from tasks.prepared import Card, SplitName
 
 QUALITY = Gate("quality", "evaluate", Path("reports/quality.json"), "it is no worse than the one that serves")
 FIGURES = {"provider": "CPU", "images": 1000, "largest logit error": 2.8612e-6, "ties": None}
-DATA = {"leaked": 0, "conflicts": 0, "unreadable": [], "nearly_constant": 0, "incomplete": []}
+DATA = checks.Report(dataset="pets", reasons=[])
 SCORES = ClassScores(precision=0.5, recall=0.75, f1=1 / 3, support=1000)
 METRICS = Evaluation(
     accuracy=0.8125,
@@ -27,7 +28,8 @@ METRICS = Evaluation(
 def write_verdict(gate: str, outcome: str = "passed", **values: Any) -> None:
     """Write the report of a gate, with `values` of the verdict: its reasons and its figures."""
     verdict = {"gate": gate, "outcome": outcome, "reasons": [], "figures": {}} | values
-    write_json(Path(f"reports/{gate}.json"), {"verdict": verdict, **(DATA if gate == "data" else {})})
+    found = DATA.contents() if gate == "data" else {}
+    write_json(Path(f"reports/{gate}.json"), found | {"verdict": verdict, "passed": outcome == "passed"})
 
 
 def write_evaluation(folder: Path = Path(), **figures: Any) -> None:

@@ -1,11 +1,13 @@
 """What differs between two runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.report import differences, verdicts
 from flows.report.differences import Difference
+from tasks.gates.verdict import report
 from tasks.harness.records import write_json
 from tests.support.reports import DATA, QUALITY, write_evaluation
 
@@ -36,12 +38,10 @@ def test_results_are_compared_to_six_digits_and_with_the_figures_of_every_gate(
     for name, accuracy, loss, margin in (("before", 0.5, 1.0, 0.01), ("now", 0.75, 1.0 + 1e-7, 0.02)):
         reports = tmp_path / name / "reports"
         reports.mkdir(parents=True)
-        passed = {"gate": "data", "outcome": "passed", "figures": {}}
-        classes = [{"train": 6, "validation": 2, "test": 8}]
-        write_json(reports / "data.json", DATA | {"verdict": passed, "dataset": "pets", "classes": classes})
+        classes: list[dict[str, str | int]] = [{"name": "cat", "train": 6, "validation": 2, "test": 8}]
+        write_json(reports / "data.json", replace(DATA, classes=classes).contents())
         write_evaluation(tmp_path / name, accuracy=accuracy, loss=loss)
-        quality = {"gate": "quality", "outcome": "passed", "figures": {"margin": margin}}
-        write_json(reports / "quality.json", {"verdict": quality})
+        write_json(reports / "quality.json", report("quality", [], {"margin": margin}, {}))
     assert differences.results(tmp_path / "before", tmp_path / "now") == [
         Difference("accuracy", 0.5, 0.75),
         Difference("quality: margin", 0.01, 0.02),

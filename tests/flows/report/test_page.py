@@ -215,9 +215,27 @@ def test_data_that_failed_its_checks_hide_the_figures_of_an_earlier_run(reports:
         assert "<figure>" not in text
 
 
-def test_an_evaluation_that_no_stage_wrote_is_refused_in_a_sentence(reports: Path) -> None:
-    write_json(reports / "evaluation.json", {})
-    with pytest.raises(SystemExit, match=r"^report: reports/evaluation\.json is refused, .*: accuracy: missing; "):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("evaluation", r"is refused, .*: accuracy: missing; .*; run dvc repro$"),
+        ("data", r"is refused, .*: verdict = None: input should be an object; run dvc repro$"),
+        ("run", r"is refused, .*: started: missing; .*; run make run$"),
+    ],
+)
+def test_a_report_that_no_run_wrote_is_refused_in_a_sentence(reports: Path, name: str, reason: str) -> None:
+    write_json(reports / f"{name}.json", {})
+    with pytest.raises(SystemExit, match=rf"^report: reports/{name}\.json {reason}"):
+        page.main([])
+
+
+def test_a_count_that_the_data_checks_did_not_leave_is_not_taken_for_none(reports: Path) -> None:
+    data = json.loads((reports / "data.json").read_text())
+    del data["leaked"]
+    write_json(reports / "data.json", data)
+    with pytest.raises(
+        SystemExit, match=r"^report: reports/data\.json is refused, .*: leaked: missing; run dvc repro$"
+    ):
         page.main([])
 
 

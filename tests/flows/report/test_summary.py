@@ -48,7 +48,13 @@ def test_a_gate_that_is_added_has_its_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_what_a_person_should_look_at_comes_last() -> None:
     assert summary.remarks(DATA, METRICS) == []
-    data = {"leaked": 3, "conflicts": 1, "unreadable": ["a.png"], "nearly_constant": 1200, "incomplete": ["dog"]}
+    data = {
+        "leaked": 3,
+        "conflicts": 1,
+        "unreadable": [{"image": "a.png", "reason": "broken"}],
+        "nearly_constant": 1200,
+        "incomplete": ["dog"],
+    }
     write_json(summary.DATA, {**json.loads(summary.DATA.read_text()), **data})
     weak = {name: replace(SCORES, recall=recall) for name, recall in (("cat", 0.021), ("eel", 0.003), ("dog", 0.5))}
     weak["of no test image"] = ClassScores(0, 0, 0, 0)

@@ -79,9 +79,29 @@ def test_a_report_of_an_earlier_version_is_no_verdict() -> None:
     assert "an earlier version" in verdicts.read()[1].reasons[0]
 
 
-def test_a_report_that_is_none_is_refused() -> None:
-    write_json(Path("reports/parity.json"), {"verdict": {"passed": True}})
-    with pytest.raises(StageError, match=r"reports/parity\.json holds no verdict .* dvc repro --force export"):
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        ({"passed": True}, r"verdict\.passed: unknown key; verdict\.gate: missing; verdict\.outcome: missing; "),
+        ("passed", "verdict = 'passed': input should be an object; "),
+        (None, "verdict = None: input should be an object; "),
+        (
+            {"gate": "parity", "outcome": "fine", "reasons": [], "figures": {}},
+            r"verdict\.outcome = 'fine': input should be",
+        ),
+        (
+            {"gate": "parity", "outcome": "failed", "reasons": 5, "figures": {}},
+            r"verdict\.reasons = 5: input should be",
+        ),
+        (
+            {"gate": "parity", "outcome": "passed", "reasons": [], "figures": []},
+            r"verdict\.figures = \[\]: input should",
+        ),
+    ],
+)
+def test_a_report_that_is_none_is_refused(verdict: Any, reason: str) -> None:
+    write_json(Path("reports/parity.json"), {"verdict": verdict})
+    with pytest.raises(StageError, match=rf"^reports/parity\.json is refused, .*: {reason}.*run dvc repro$"):
         verdicts.read()
 
 

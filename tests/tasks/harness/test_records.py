@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.harness.errors import StageError
-from tasks.harness.records import read_json, read_record, write_json
+from tasks.harness.records import parse, read_json, read_record, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,25 @@ def test_a_record_is_read_as_the_dataclass_that_it_was() -> None:
     whole = Whole("a", Part(1), [0.5, 1])
     write_json(Path("a.json"), asdict(whole))
     assert read_record(Path("a.json"), Whole) == whole
+
+
+@dataclass(frozen=True)
+class Found:
+    images: int
+    copies: int = 0
+
+
+def test_a_key_that_is_missing_is_no_default() -> None:
+    write_json(Path("a.json"), {"images": 1})
+    with pytest.raises(StageError, match=r": copies: missing; run make run$"):
+        read_record(Path("a.json"), Found, again="make run")
+
+
+def test_a_part_of_a_file_is_refused_by_where_it_stands() -> None:
+    with pytest.raises(
+        StageError, match=r": part\.more: unknown key; part\.size = '5': input should be a valid integer"
+    ):
+        parse({"size": "5", "more": 1}, Part, Path("a.json"), at=("part",))
 
 
 def test_a_record_is_refused_with_every_value_that_is_wrong() -> None:
