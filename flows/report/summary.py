@@ -14,6 +14,7 @@ from tasks.dvc import Outcome, StageRun
 from tasks.evaluation.record import EVALUATION, Evaluation
 from tasks.gates.verdict import read_report
 from tasks.harness.code import sha256
+from tasks.harness.errors import listed
 from tasks.harness.records import read_record, write_json
 from tasks.params import whole
 from tasks.prepared import SPLITS, Card, SplitName
@@ -101,7 +102,7 @@ def remarks(data: checks.Report, metrics: Evaluation) -> list[str]:
     error = metrics.calibration_error
     return [
         *(f"{what}: {count:,}" for what, count in found.items() if count),
-        *(f"{what}: {_listed(names)}" for what, names in classes.items() if names),
+        *(f"{what}: {listed(names, NAMED)}" for what, names in classes.items() if names),
         *([f"calibration error above {CALIBRATION_ERROR:.0%}: {error:.1%}"] if error > CALIBRATION_ERROR else []),
     ]
 
@@ -110,11 +111,6 @@ def _weak(metrics: Evaluation) -> list[str]:
     """List the classes that the model leaves behind with their recall, the lowest first."""
     recalls = [(scores.recall, name) for name, scores in metrics.per_class.items() if scores.support]
     return [f"{name} {recall:.1%}" for recall, name in sorted(recalls) if recall <= WEAK_RECALL * metrics.accuracy]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def write_run(runs: Sequence[StageRun], started: datetime) -> None:

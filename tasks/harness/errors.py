@@ -15,10 +15,10 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
-def listed(names: Sequence[str], most: int) -> str:
-    """Name the first of them, `most` at most, and count the others."""
+def listed(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Write the first `most` names into a message, and how many there are more."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
+    return f"{separator.join(names[:most])}{more}"
 
 
 def refusal(detail: ErrorDetails, at: tuple[str | int, ...] = ()) -> str:
