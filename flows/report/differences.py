@@ -1,6 +1,6 @@
 """What differs between two runs: their parameters, and what they came to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,9 @@ from ruamel.yaml import YAML
 
 from flows.overrides import flatten
 from flows.report import summary, verdicts
+from flows.report.summary import Run
+from flows.runtime import last_good
+from tasks.harness.errors import StageError
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,38 @@ class Difference:
         """How much more it is now, where both are numbers."""
         numbers = [value for value in (self.before, self.now) if isinstance(value, int | float)]
         return None if len(numbers) < 2 or isinstance(self.before, bool) else numbers[1] - numbers[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """With what the present state is compared, and what differs: nothing, where there is nothing to compare it with."""
+
+    sentence: str
+    compared: bool = False
+    parameters: list[Difference] = field(default_factory=list)
+    results: list[Difference] = field(default_factory=list)
+    other_images: bool = False
+
+
+def with_run_before(run: Run | None) -> Comparison:
+    """Compare the present state, which is up to date, with the last complete run that differs from it.
+
+    Args:
+        run: the one that the present state is of, where that is known.
+    """
+    unchanged = run is not None and all(timing.outcome == "up to date" for timing in run.stages.values())
+    said = ["Nothing has changed since the run before."] if unchanged else []
+    now, before = Path(), last_good.before()
+    if before is None:
+        said = said or ["There is nothing to compare this with: no earlier run that differs is kept."]
+        return Comparison(" ".join(said))
+    try:
+        new_results = results(before, now)
+    except StageError:  # it says how to bring back what is in reports/
+        said.append(f"{before} keeps an earlier run, but not as this version writes it: it is not compared.")
+        return Comparison(" ".join(said))
+    said.append("This is compared with the last complete run that differs from it.")
+    return Comparison(" ".join(said), True, parameters(before, now), new_results, images(before) != images(now))
 
 
 def parameters(before: Path, now: Path) -> list[Difference]:

@@ -21,8 +21,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from flows.report import charts, differences, summary, verdicts
+from flows.report.differences import Comparison
 from flows.report.verdicts import figure
-from flows.runtime import checkout, last_good, project_lock
+from flows.runtime import checkout, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.__main__ import STAGES
 from tasks.evaluation import pictures, tables
@@ -33,6 +34,7 @@ from tasks.harness.section import PARAMS
 from tasks.prepared import FOLDER, SPLITS, Card, ImageId, Images, Split, names
 
 HTML, MARKDOWN = Path("reports/report.html"), Path("reports/report.md")
+WAITS = "This is shown once everything is up to date."  # the comparison
 IMAGES_OF_A_KIND = 20
 MAX_ROWS = 50  # of a table
 MAX_SUSPECTS = 10  # in report.md
@@ -71,8 +73,9 @@ def gather() -> dict[str, Any]:
     metrics = summary.read_evaluation() if passed else None
     found = verdicts.read()
     changed = stale()
-    before = None if changed else last_good.before()
     run = summary.read_run()
+    if run and not (passed and run.dvc_lock == summary.lock_digest()):
+        run = None  # it made other figures
     evaluated = metrics is not None and "evaluate" not in changed
     remarks = summary.remarks(data, metrics) if metrics else []
     proven = all(verdict.passed for verdict in found)
@@ -84,12 +87,9 @@ def gather() -> dict[str, Any]:
         "data": data,
         "totals": summary.totals(data),
         "metrics": metrics,
-        "run": run if run and passed and run.dvc_lock == summary.lock_digest() else None,
+        "run": run,
         "parameters": PARAMS.read_text(encoding="utf-8"),
-        "before": before,
-        "new_parameters": differences.parameters(before, Path()) if before else [],
-        "new_results": differences.results(before, Path()) if before else [],
-        "other_images": before is not None and differences.images(before) != differences.images(Path()),
+        "comparison": Comparison(WAITS) if changed else differences.with_run_before(run),
         "remarks": remarks,
         "sizes": _sizes(data.formats),
         "doubted": _rows("reports/suspects.csv")[:MAX_SUSPECTS] if evaluated else [],

@@ -21,7 +21,7 @@ from flows.report import page, summary, verdicts
 from flows.runtime import last_good
 from tasks import transform
 from tasks.__main__ import STAGES
-from tasks.dvc import StageRun
+from tasks.dvc import Outcome, StageRun
 from tasks.evaluation import tables
 from tasks.evaluation.record import Evaluation
 from tasks.gates import parity
@@ -126,7 +126,7 @@ def test_both_say_what_the_stages_found(reports: Path) -> None:
         assert f"{metrics['loss']:.4f}" in text
         assert f"{metrics['calibration_error']:.1%}" in text
         assert "T-shirt/top" in text
-        assert "There is no earlier run to compare this one with." in text
+        assert "There is nothing to compare this with: no earlier run that differs is kept." in text
         assert "learning_rate: 0.01" in text
     html, markdown = written()
     assert 'class="verdict live"' in html
@@ -336,6 +336,45 @@ def test_what_differs_from_the_run_before(reports: Path) -> None:
     Path("dvc.lock").write_text(lock % ("b", 2))
     for text in written():
         assert "not measured on the same test images" in text
+
+
+NOTHING_TO_COMPARE = "There is nothing to compare this with: no earlier run that differs is kept."
+NOTHING_NEW = "Nothing has changed since the run before."
+COMPARED = "This is compared with the last complete run that differs from it."
+
+
+def complete_run(outcome: Outcome, lock: str) -> None:
+    """Leave what a run does that is complete, whose stages all came to the same."""
+    Path("dvc.lock").write_text(lock)
+    summary.write_run([StageRun(stage, outcome, 3.14) for stage in STAGES], datetime.now(UTC))
+    last_good.keep()
+
+
+def compared() -> tuple[str, ...]:
+    """Return the sentences about the comparison that both forms of the report have."""
+    texts = written()
+    return tuple(said for said in (NOTHING_TO_COMPARE, NOTHING_NEW, COMPARED) if all(said in text for text in texts))
+
+
+def test_what_is_said_of_the_run_before_is_true_of_every_run(reports: Path) -> None:
+    complete_run("ran", "{} # 1")
+    assert compared() == (NOTHING_TO_COMPARE,), "it is the first"
+    complete_run("up to date", "{} # 1")
+    assert compared() == (NOTHING_NEW,), "it is the second, and unchanged"
+    complete_run("ran", "{} # 2")
+    assert compared() == (COMPARED,)
+    complete_run("up to date", "{} # 2")
+    assert compared() == (NOTHING_NEW, COMPARED), "the run before is not the one that is compared"
+    Path("dvc.lock").write_text("{} # 3")  # as dvc repro leaves it
+    assert compared() == (COMPARED,)
+
+
+def test_a_kept_run_that_cannot_be_read_is_said_so_and_stops_no_report(reports: Path) -> None:
+    complete_run("ran", "{} # 1")
+    Path("dvc.lock").write_text("{} # 2")
+    write_json(last_good.FOLDER / "reports/evaluation.json", {})
+    for text in written():
+        assert ".cache/last-good keeps an earlier run, but not as this version writes it: it is not compared." in text
 
 
 @pytest.fixture
