@@ -42,7 +42,7 @@ def links_to_folders(params: Download) -> list[str]:
         links += [str(folder) for name in folders if (folder := Path(parent, name)).is_symlink()]
         odd += [reason for name in files if (reason := _reason(Path(parent, name)))]
     if odd:
-        raise StageError(f"DVC cannot hash what is in {path}: {listed(sorted(odd), MAX_NAMED)}; take it out")
+        raise StageError(f"DVC cannot hash what is in {path}: {listed(sorted(odd), MAX_NAMED, '; ')}; take it out")
     return links
 
 

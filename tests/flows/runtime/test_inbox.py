@@ -52,7 +52,7 @@ def test_what_dvc_cannot_hash_is_refused_by_name(workspace: Path) -> None:
     assert message.endswith("and 4 more; take it out")
     for path in (INBOX / "cat").glob("*.gone"):
         path.unlink()
-    with pytest.raises(StageError, match=r"cat/fifo.png' is neither a file nor a folder, 'data/inbox/cat/self' cannot"):
+    with pytest.raises(StageError, match=r"cat/fifo.png' is neither a file nor a folder; 'data/inbox/cat/self' cannot"):
         links()
 
 
