@@ -57,7 +57,7 @@ def with_run_before(run: Run | None) -> Comparison:
     except StageError:  # it says how to bring back what is in reports/
         said.append(f"{before} keeps an earlier run, but not as this version writes it: it is not compared.")
         return Comparison(" ".join(said))
-    said.append("This is compared with the last complete run that differs from it.")
+    said.append("The comparison is with the last complete run that differs.")
     return Comparison(" ".join(said), True, parameters(before, now), new_results, images(before) != images(now))
 
 

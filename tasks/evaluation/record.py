@@ -12,7 +12,7 @@ from tasks.harness.records import read_record
 EVALUATION = "reports/evaluation.json"
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # as NumPy counts
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Evaluation:
     samples: Annotated[int, Field(ge=1)]
     per_class: Annotated[dict[str, ClassScores], AfterValidator(_some_with_images)]
     confusion_matrix: list[list[Count]]  # row: actual class, column: predicted class, both in the order of per_class
-    calibration: list[Bin]
+    calibration: Annotated[list[Bin], Field(min_length=1)]
 
     @classmethod
     def read(cls, folder: Path = Path()) -> "Evaluation":

@@ -340,7 +340,7 @@ def test_what_differs_from_the_run_before(reports: Path) -> None:
 
 NOTHING_TO_COMPARE = "There is nothing to compare this with: no earlier run that differs is kept."
 NOTHING_NEW = "Nothing has changed since the run before."
-COMPARED = "This is compared with the last complete run that differs from it."
+COMPARED = "The comparison is with the last complete run that differs."
 
 
 def complete_run(outcome: Outcome, lock: str) -> None:

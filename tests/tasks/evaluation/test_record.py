@@ -39,6 +39,11 @@ def test_it_is_read_as_it_was_written() -> None:
         ({"per_class": {"dog": asdict(DOG)}}, "per_class = .*: should have at least one class with test images"),
         ({"confusion_matrix": [[3, 1]]}, "confusion_matrix should have a row and a column for each of the 2 classes"),
         ({"confusion_matrix": [[3], [1]]}, "confusion_matrix should have a row and a column for each of the 2 classes"),
+        (
+            {"confusion_matrix": [[2**63, 1], [0, 0]]},
+            r"confusion_matrix\.0\.0 = 9223372036854775808: input should be less",
+        ),
+        ({"calibration": []}, r"calibration = \[\]: list should have at least 1 item"),
         ({"calibration": [{"confidence": 0.5, "accuracy": 1}]}, r"calibration\.0\.images: missing"),
     ],
 )
