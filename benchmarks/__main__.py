@@ -123,8 +123,10 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {cpu}, with Python {platform.python_version()}, {versions}"
 
 
-def clone(folder: Path) -> Path:
+def clone(folder: Path, recipe: str = "quickstart") -> Path:
     output(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    with chdir(folder):
+        overrides.write(recipes.changes(recipe))
     return folder
 
 
@@ -161,6 +163,14 @@ def from_archives(project: Path) -> Pairs:
             ours = run(fresh, PYTHON, "-m", "dvc", "repro")
             pairs.append((ours, run(fresh, PYTHON, "-m", "benchmarks.quickstart", str(project / "data/raw"), folder)))
     return pairs
+
+
+def shipped_training(_: Path) -> Pairs:
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = clone(Path(folder) / "project", "fashion_mnist")
+        run(fresh, PYTHON, "-m", "dvc", "repro", "transform")
+        quickstart = (PYTHON, "-m", "benchmarks.quickstart", "data/raw", folder)
+        return [(run(fresh, PYTHON, "-m", "tasks", "train"), run(fresh, *quickstart)) for _ in range(LONG)]
 
 
 def nothing_to_do(project: Path) -> Pairs:
@@ -304,6 +314,7 @@ def _first_line(project: Path, *words: str) -> float:
 ROWS = [
     Row("training loop, against the bare loop", "images/s", training_loop, 0.9, 0.97, higher_is_better=True),
     Row("`dvc repro` from the archives, against the quickstart as a script", "s", from_archives, 1.0, 0.8),
+    Row("the stage train as shipped, against the quickstart as a script", "s", shipped_training, 1.0, 0.8),
     Row("`dvc repro` with nothing to do", "s", nothing_to_do, 1.0, 0.5, difference=True),
     Row("flow with nothing to do, over an empty flow: no server", "s", flow, 3, 1.5, difference=True),
     Row("flow with nothing to do, over an empty flow: a server", "s", flow_with_server, 3, 1, difference=True),

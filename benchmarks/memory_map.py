@@ -16,9 +16,8 @@ import numpy as np
 from tasks.harness import section
 from tasks.model.classifier import build
 from tasks.model.determinism import set_up
-from tasks.params.train import Train
+from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
-from tasks.train import NETWORK
 from tasks.training.loop import Training, train_epoch
 
 EVERY = 5  # batches
@@ -38,8 +37,16 @@ def main() -> None:
             peak = max(peak, own_mb())
 
     def training(split: Split) -> Training:
-        classifier = build(NETWORK, card.image_shape, card.class_names, card.mean, card.std).to(device)
-        return Training(classifier, split, params, device)
+        classifier = build(
+            params.network,
+            options(params),
+            card.image_shape,
+            card.class_names,
+            card.mean,
+            card.std,
+            params.flip_at_test,
+        ).to(device)
+        return Training(classifier, split, len(card.class_names), params, device)
 
     def speed(of: Training) -> float:
         started = time.perf_counter()

@@ -18,10 +18,9 @@ from tasks.harness import section
 from tasks.harness.inputs import Inputs
 from tasks.model.classifier import build
 from tasks.model.determinism import set_up
-from tasks.networks.quickstart import NeuralNetwork
+from tasks.networks.mlp import NeuralNetwork
 from tasks.params.train import Train
 from tasks.prepared import Card, Split
-from tasks.train import NETWORK
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.loop import Training, train_epoch
 
@@ -30,8 +29,8 @@ def main() -> None:
     params = section.load(Train)
     device = set_up(params.threads, params.seed)
     card, split = Card.read(), Split.read("train")
-    classifier = build(NETWORK, card.image_shape, card.class_names, [0.0], [1.0]).to(device)
-    training = Training(classifier, split, params, device)
+    classifier = build("mlp", {}, card.image_shape, card.class_names, [0.0], [1.0], flip_at_test=False).to(device)
+    training = Training(classifier, split, len(card.class_names), params, device)
     checkpoint = Checkpoint(Inputs(["data/prepared"], ["train"]).digest(), device)
     save = partial(checkpoint.save_if_due, lambda: {"training": training.state(), "curve": ""})
 

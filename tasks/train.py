@@ -17,13 +17,11 @@ from tasks.harness.records import write_json
 from tasks.harness.stage import stage
 from tasks.model.classifier import JSON, PTH, Description, Trained, build, digest, pth_bytes
 from tasks.model.determinism import set_up
-from tasks.params.train import Train
+from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.curve import LearningCurve
 from tasks.training.loop import Training, fit
-
-NETWORK = "NeuralNetwork"
 
 
 def main() -> None:
@@ -33,24 +31,28 @@ def main() -> None:
         print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         card = Card.read()
         mean, std = normalization(card, params.normalize)
-        classifier = build(NETWORK, card.image_shape, card.class_names, mean, std).to(device)
+        classifier = build(
+            params.network, options(params), card.image_shape, card.class_names, mean, std, params.flip_at_test
+        ).to(device)
         print(classifier.network)
         print(f"{sum(parameter.numel() for parameter in classifier.parameters()):,} parameters", flush=True)
 
-        training = Training(classifier, Split.read("train"), params, device)
+        training = Training(classifier, Split.read("train"), len(card.class_names), params, device)
         checkpoint = Checkpoint(running.inputs.digest(), device)
-        fit(training, Split.read("validation"), params.epochs, LearningCurve(), checkpoint)
+        fit(training, Split.read("validation"), LearningCurve(), checkpoint)
 
         state_dict = classifier.network.state_dict()
         description = Description(
-            network=NETWORK,
+            network=params.network,
+            options=options(params),
             class_names=card.class_names,
             image_shape=card.image_shape,
             mean=mean,
             std=std,
+            flip_at_test=params.flip_at_test,
             state_dict=digest(state_dict),
             dataset=Trained(card.name, card.sizes, card.sources, card.resize),
-            training=params.model_dump(),
+            training=params.model_dump(mode="json"),
             device=str(device),
             threads=torch.get_num_threads(),
             cpu_capability=torch.backends.cpu.get_cpu_capability(),

@@ -142,10 +142,10 @@ def test_networks_need_torch_and_nothing_else(tmp_path: Path) -> None:
     script = """
 import importlib.util, torch
 print([name for name in ("dvc", "numpy", "prefect", "pydantic", "ruamel") if importlib.util.find_spec(name)])
-from tasks.networks.quickstart import NeuralNetwork
-from tasks.networks.table import NETWORKS
-for build in NETWORKS.values():
-    print(tuple(build((28, 28, 1), 10)(torch.zeros(2, 1, 28, 28)).shape))
+from tasks.networks.mlp import NeuralNetwork
+from tasks.networks.table import build
+for name, options in (("mlp", {"final_relu": True}), ("cnn", {"channels": [4, 8]})):
+    print(tuple(build(name, (28, 28, 1), 10, options)(torch.zeros(2, 1, 28, 28)).shape))
 """
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     words = (sys.executable, "-S", "-P", "-W", "ignore", "-c", script)

@@ -1,8 +1,10 @@
 """docs/architecture.md: what it names is there, and what it says of a new network or dataset is all that it takes."""
 
+import inspect
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from tasks.data.datasets import Dataset
 from tasks.harness.section import PARAMS
 from tasks.model import classifier
 from tasks.networks import table
-from tests.support.params import ROOT
+from tasks.params.train import Train
+from tests.support.params import ROOT, write_params
 
 PAGE = (ROOT / "docs/architecture.md").read_text()
 
@@ -37,23 +40,28 @@ def test_every_package_of_tasks_is_in_the_drawing() -> None:
 class Linear(torch.nn.Module):
     """A network that someone adds."""
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, channels: list[int]) -> None:
         super().__init__()
-        height, width, channels = image_shape
-        self.layer = torch.nn.Linear(height * width * channels, classes)
+        height, width, colours = image_shape
+        self.layer = torch.nn.Linear(height * width * colours, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.layer(x.flatten(1))
         return logits
 
 
-def test_a_network_is_a_class_its_row_and_its_name(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(table.NETWORKS, "Linear", Linear)
-    monkeypatch.setattr(train, "NETWORK", "Linear")
+def test_a_network_is_a_class_its_row_and_its_section(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = get_args(Train.model_fields["network"].annotation)
+    assert names == tuple(table.NETWORKS)
+    for name in names:
+        options = set(inspect.signature(table.NETWORKS[name]).parameters) - {"image_shape", "classes"}
+        assert options == set(Train.model_fields[name].annotation.model_fields)  # type: ignore[union-attr]
+    monkeypatch.setitem(table.NETWORKS, "cnn", Linear)
+    write_params(train={"network": "cnn"})
     for stage in (train, evaluate, export):
         stage.main()
     model, description = classifier.load()
-    assert description.network == "Linear"
+    assert description.network == "cnn"
     assert isinstance(model.network, Linear)
     assert Path("models/model.onnx").is_file()
 

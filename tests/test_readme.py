@@ -14,15 +14,19 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+from tasks import evaluate, export, train
 from tasks.exported import graph
 from tasks.params.download import WRITTEN
-from tests.support.params import ROOT
+from tests.support.params import ROOT, write_params
 
 README = (ROOT / "README.md").read_text()
 TARGETS = {"help", "run", "schedule", "report", "unit", "test", "bench", "check", "predict", "lock", "clean"}
 
 
-def test_the_lines_that_load_the_models_work(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lines_that_load_the_models_work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(train={"network": "cnn"})
+    for stage in (train, evaluate, export):
+        stage.main()
     onnx, pth = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(re.findall(r"^.+$", onnx, re.MULTILINE)) == 5, "as many as the README says"
     from_onnx: dict[str, np.ndarray] = {}
@@ -31,7 +35,7 @@ def test_the_lines_that_load_the_models_work(exported: Path, tmp_path: Path, mon
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in ("model.pth", "model.json"):
-        shutil.copy(exported / name, elsewhere)
+        shutil.copy(Path("models", name), elsewhere)
     monkeypatch.chdir(elsewhere)
     exec(pth, from_pth)
     np.testing.assert_allclose(from_onnx["logits"], from_pth["logits"].detach().numpy(), atol=1e-5)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tasks.harness.errors import StageError, shown
 from tasks.harness.records import read_record
+from tasks.networks import table
 from tasks.networks.table import NETWORKS
 from tasks.prepared import ClassNames, ImageShape, PerChannel, SplitName
 
@@ -46,10 +47,12 @@ class Description:
     """The contents of model.json."""
 
     network: Annotated[str, AfterValidator(_known)]
+    options: dict[str, Any]  # of the network
     class_names: ClassNames
     image_shape: ImageShape
     mean: PerChannel  # images are scaled to [0, 1], then (x - mean) / std
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    flip_at_test: bool  # the logits are the mean of those of an image and of its mirror image
     state_dict: str  # "sha256:..." over its tensors
     dataset: Trained
     training: dict[str, Any]  # the section `train` of params.yaml
@@ -60,14 +63,20 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """Raw images `uint8 [N, H, W, C]` in, logits `float32 [N, classes]` out: preprocessing and a network."""
+    """Raw images `uint8 [N, H, W, C]` in, logits `float32 [N, classes]` out: preprocessing and a network.
+
+    Args:
+        mean: per channel, as `std`: images are scaled to [0, 1], then (x - mean) / std.
+        flip_at_test: give the mean of the logits of an image and of its mirror image in evaluation mode.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+    def __init__(self, network: nn.Module, mean: list[float], std: list[float], flip_at_test: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.flip_at_test = flip_at_test
         self.normalizes = any(mean) or any(value != 1 for value in std)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
@@ -77,15 +86,25 @@ class Classifier(nn.Module):
         if self.normalizes:
             x = (x - self.mean) / self.std
         logits: Tensor = self.network(x)
+        if self.flip_at_test and not self.training:
+            logits = (logits + self.network(x.flip(3))) / 2
         return logits
 
 
 def build(
-    network: str, image_shape: list[int], class_names: list[str], mean: list[float], std: list[float]
+    network: str,
+    options: dict[str, Any],
+    image_shape: list[int],
+    class_names: list[str],
+    mean: list[float],
+    std: list[float],
+    flip_at_test: bool,
 ) -> Classifier:
     """Build the classifier with the initial weights that torch's random generator gives."""
     height, width, channels = image_shape
-    return Classifier(NETWORKS[network]((height, width, channels), len(class_names)), mean, std)
+    built = table.build(network, (height, width, channels), len(class_names), options)
+    # Raw images lie in memory channels last, and convolutions are faster where the weights do, too.
+    return Classifier(built.to(memory_format=torch.channels_last), mean, std, flip_at_test)
 
 
 def digest(state_dict: dict[str, Tensor]) -> str:
@@ -100,13 +119,19 @@ def digest(state_dict: dict[str, Tensor]) -> str:
 def pth_bytes(state_dict: dict[str, Tensor]) -> bytes:
     """Serialise; a buffer, because `torch.save` writes the name of the file it is given into the bytes."""
     buffer = io.BytesIO()
-    torch.save({name: tensor.cpu() for name, tensor in state_dict.items()}, buffer)
+    torch.save({name: tensor.cpu().contiguous() for name, tensor in state_dict.items()}, buffer)
     return buffer.getvalue()
 
 
-def _build(description: Description) -> Classifier:
+def _build(about: Description) -> Classifier:
     return build(
-        description.network, description.image_shape, description.class_names, description.mean, description.std
+        about.network,
+        about.options,
+        about.image_shape,
+        about.class_names,
+        about.mean,
+        about.std,
+        about.flip_at_test,
     )
 
 

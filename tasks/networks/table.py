@@ -3,15 +3,22 @@
 A network takes images `float32 [N, C, H, W]` and gives logits `float32 [N, classes]`.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
-from tasks.networks import quickstart
+from tasks.networks.cnn import Cnn
+from tasks.networks.mlp import NeuralNetwork
 
 ImageShape = tuple[int, int, int]  # H, W, C
 
-# Each builds a network for images of a shape and so many classes, its weights drawn from torch's random generator.
-NETWORKS: dict[str, Callable[[ImageShape, int], nn.Module]] = {
-    "NeuralNetwork": quickstart.NeuralNetwork,
+# Each takes such a shape, so many classes, and its section of params.yaml; torch's random generator gives its weights.
+NETWORKS: dict[str, type[nn.Module]] = {
+    "mlp": NeuralNetwork,
+    "cnn": Cnn,
 }
+
+
+def build(name: str, image_shape: ImageShape, classes: int, options: dict[str, Any]) -> nn.Module:
+    """Build network `name` with the initial weights that torch's random generator gives."""
+    return NETWORKS[name](image_shape, classes, **options)

@@ -1,20 +1,64 @@
 """The section `train` of params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.harness.section import Section, Seed
 
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
+Channels = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False, min_length=1, max_length=16)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Alpha = Annotated[float, Field(ge=0, le=10)]  # of a beta distribution; 0: without
+Pixels = Annotated[int, Field(ge=0, le=4096)]
+
+
+class Mlp(Section):
+    final_relu: bool
+
+
+class Cnn(Section):
+    channels: Channels
+
+
+class Augment(Section):
+    flip: bool
+    shift: Pixels
+    cutout: Pixels
+    mixup: Alpha
+    cutmix: Alpha
+
+    @model_validator(mode="after")
+    def _mixes_one_way(self) -> "Augment":
+        if self.mixup and self.cutmix:
+            raise ValueError("mixup and cutmix should not both be above 0: an image is mixed in one way")
+        return self
 
 
 class Train(Section):
+    network: Literal["mlp", "cnn"]
+    mlp: Mlp
+    cnn: Cnn
     epochs: Epochs
     batch_size: BatchSize
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"]
     learning_rate: LearningRate
+    momentum: Fraction
+    weight_decay: float = Field(ge=0, le=10)
+    schedule: Literal["constant", "cosine", "one_cycle"]
+    warm_up: Fraction
+    label_smoothing: Fraction
+    clip_norm: float | None = Field(gt=0)
+    augment: Augment
+    flip_at_test: bool
     normalize: Literal["none", "half", "fitted"]
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
+
+
+def options(params: Train) -> dict[str, Any]:
+    """Return the options of the network that is chosen."""
+    section: Section = getattr(params, params.network)
+    return section.model_dump()

@@ -1,4 +1,4 @@
-"""The training loop: cross-entropy and stochastic gradient descent, from a checkpoint where there is one."""
+"""The training loop: cross-entropy, step by step, from a checkpoint where there is one."""
 
 import math
 import sys
@@ -16,8 +16,10 @@ from tasks.model.batches import BatchIndices, batches, predict
 from tasks.model.classifier import Classifier
 from tasks.params.train import Train
 from tasks.prepared import Split
+from tasks.training.augmentation import augment
 from tasks.training.checkpoint import Checkpoint, rng_state, set_rng_state
 from tasks.training.curve import LearningCurve
+from tasks.training.optimizers import learning_rate, optimizer
 
 VALIDATION_BATCH_SIZE = 1024
 LINE_EVERY = 100  # batches, where there is no terminal for a progress bar
@@ -26,11 +28,13 @@ LINE_EVERY = 100  # batches, where there is no terminal for a progress bar
 class Training:
     """A training as far as it has come: what is stepped, saved and restored together."""
 
-    def __init__(self, classifier: Classifier, split: Split, params: Train, device: torch.device) -> None:
+    def __init__(self, classifier: Classifier, split: Split, classes: int, params: Train, device: torch.device) -> None:
         self.classifier = classifier
+        self.classes = classes
+        self.params = params
         self.device = device
-        self.learning_rate = params.learning_rate
-        self.optimizer = torch.optim.SGD(classifier.parameters(), lr=params.learning_rate)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=params.label_smoothing)
+        self.optimizer = optimizer(classifier.network, params)
         self.generator = torch.Generator().manual_seed(params.seed)
         self.order = self.generator.get_state()  # before it shuffled for this epoch
         self.indices = BatchIndices(len(split.labels), params.batch_size, self.generator)
@@ -72,9 +76,37 @@ class Training:
         for images, labels in loader:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Learn from a batch, `uint8 [N, H, W, C]` and `int64 [N]`, and return its average loss."""
+        done = (self.epoch - 1) * len(self.indices) + self.batch
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(done, self.params.epochs * len(self.indices), self.params)
+        images, targets = augment(images, labels, self.params.augment, self.classes)
+        loss: Tensor = self.loss(self.classifier(images), targets)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch
+        if self.params.clip_norm:
+            nn.utils.clip_grad_norm_(self.classifier.parameters(), self.params.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
 
-def fit(training: Training, validation: Split, epochs: int, curve: LearningCurve, checkpoint: Checkpoint) -> None:
-    """Train in place until `epochs` are done: cross-entropy, the images in a new order each epoch.
+    def finite(self, loss: float) -> float:
+        """Return the loss, having seen that it is a number with which the training can go on.
+
+        Raises:
+            StageError: it is none.
+        """
+        if not math.isfinite(loss):
+            raise StageError(
+                f"the loss is {loss} after batch {self.batch + 1} of epoch {self.epoch}, with the learning rate "
+                f"{self.optimizer.param_groups[0]['lr']:.3g}: try a lower train.learning_rate = "
+                f"{self.params.learning_rate}, a warm-up (train.warm_up), or train.clip_norm: 1"
+            )
+        return loss
+
+
+def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint: Checkpoint) -> None:
+    """Train in place until all epochs are done, the images in a new order each epoch.
 
     Raises:
         StageError: the loss is no longer a finite number.
@@ -83,6 +115,7 @@ def fit(training: Training, validation: Split, epochs: int, curve: LearningCurve
         training.restore(state["training"])
         curve.write(state["curve"])
         print(f"Going on after batch {training.batch} of epoch {training.epoch}, where a run was stopped", flush=True)
+    epochs = training.params.epochs
     while training.epoch <= epochs:
         print(f"Epoch {training.epoch}/{epochs}", flush=True)
         save = partial(checkpoint.save_if_due, lambda: {"training": training.state(), "curve": curve.text})
@@ -90,7 +123,7 @@ def fit(training: Training, validation: Split, epochs: int, curve: LearningCurve
         logits = predict(training.classifier, validation, VALIDATION_BATCH_SIZE, training.device)
         labels = torch.from_numpy(validation.labels)
         accuracy = (logits.argmax(1) == labels).float().mean().item()
-        validation_loss = _finite(cross_entropy(logits, labels).item(), training.learning_rate)
+        validation_loss = training.finite(cross_entropy(logits, labels).item())
         curve.add(training.epoch, train_loss, validation_loss, accuracy)
         print(f"Validation: accuracy {accuracy:.1%}, average loss {validation_loss:.6f}", flush=True)
         training.epoch += 1
@@ -98,34 +131,23 @@ def fit(training: Training, validation: Split, epochs: int, curve: LearningCurve
 
 def train_epoch(training: Training, save: Callable[[], None]) -> float:
     """Do what is left of this epoch, calling `save` after each step, and return the average loss of its images."""
-    loss_fn = nn.CrossEntropyLoss()
     size = training.indices.size
     seen = training.batch * training.indices.batch_size
     terminal = sys.stderr.isatty()
     training.classifier.train()
     with tqdm(total=size, initial=seen, unit=" images", unit_scale=True, leave=False, disable=not terminal) as bar:
         for images, labels in training.rest_of_epoch():
-            loss = loss_fn(training.classifier(images), labels)
-            loss.backward()
-            training.optimizer.step()
-            training.optimizer.zero_grad()
-
-            training.total_loss += loss.detach() * len(labels)
+            loss = training.step(images, labels)
+            training.total_loss += loss * len(labels)
             seen += len(labels)
             bar.update(len(labels))
             if training.batch % LINE_EVERY == 0:
-                _finite(loss.item(), training.learning_rate)
+                training.finite(loss.item())
                 if not terminal:
                     print(f"loss: {loss.item():>7f}  [{seen:>5d}/{size:>5d}]", flush=True)
             training.batch += 1
             save()
-    average = _finite(training.total_loss.item(), training.learning_rate) / size
+    average = training.finite(training.total_loss.item()) / size
     training.batch = 0
     training.total_loss.zero_()
     return average
-
-
-def _finite(loss: float, learning_rate: float) -> float:
-    if not math.isfinite(loss):
-        raise StageError(f"the loss is {loss}: train.learning_rate = {learning_rate} is too high for this network")
-    return loss

@@ -18,9 +18,15 @@ CHEAPEST = {
     "download": {"path": "data/inbox"},  # where the tests put images of their own
     "transform": {"validation_fraction": 0.25, "test_fraction": 0.25, "seed": 0},
     "train": {
+        "network": "mlp",
         "epochs": 2,
         "batch_size": 4,
         "learning_rate": 0.01,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "label_smoothing": 0.0,
+        "augment": {"flip": False, "shift": 0, "cutout": 0, "mixup": 0.0, "cutmix": 0.0},
         "normalize": "none",
         "seed": 0,
         "threads": 1,

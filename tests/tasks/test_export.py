@@ -8,13 +8,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from serving.session import open_session
-from tasks import export
+from tasks import evaluate, export, train
 from tasks.evaluation.record import ClassScores, Evaluation
 from tasks.harness import lock, stage
 from tasks.harness.records import read_json, write_json
-from tasks.prepared import Card
+from tasks.model import classifier
+from tasks.prepared import Card, Split
 from tests.support.params import write_params
 
 ONNX, LABELS = Path("models/model.onnx"), Path("models/labels.txt")
@@ -34,6 +37,25 @@ def refusal() -> str:
     with pytest.raises(SystemExit) as stopped:
         export.main()
     return str(stopped.value.code)
+
+
+@pytest.mark.parametrize(("network", "flip"), [("cnn", False), ("cnn", True), ("mlp", True)])
+def test_every_network_trains_exports_and_passes_parity(prepared: Path, network: str, flip: bool) -> None:
+    write_params(train={"network": network, "flip_at_test": flip})
+    for task in (train, evaluate, export):
+        task.main()
+    model, _ = classifier.load()
+    images = Split.read("test").images
+    logits = session_logits(images)
+    with torch.no_grad():
+        np.testing.assert_allclose(logits, model(torch.from_numpy(images)).numpy(), atol=1e-5)
+    assert np.allclose(logits, session_logits(images[:, :, ::-1]), atol=1e-5) == flip
+
+
+def session_logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(ONNX, providers=["CPUExecutionProvider"])
+    logits: NDArray[np.float32] = session.run(["logits"], {"images": np.ascontiguousarray(images)})[0]
+    return logits
 
 
 def test_a_model_that_passed_is_published(exported: Path) -> None:

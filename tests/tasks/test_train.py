@@ -53,11 +53,12 @@ def test_model_json_says_what_rebuilds_the_network_and_what_it_was_trained_on(tr
     description = json.loads((trained / "model.json").read_text())
     card = Card.read()
     assert description["schema_version"] == 1
-    assert (description["network"], description["image_shape"]) == ("NeuralNetwork", [28, 28, 1])
+    assert (description["network"], description["image_shape"]) == ("mlp", [28, 28, 1])
+    assert (description["options"], description["flip_at_test"]) == ({"final_relu": False}, False)
     assert description["class_names"] == card.class_names
     assert (description["mean"], description["std"]) == ([0.0], [1.0])
     assert description["dataset"]["sources"] == card.sources
-    assert description["training"] == section.load(Train).model_dump()
+    assert description["training"] == section.load(Train).model_dump(mode="json")
     assert (description["device"], description["threads"]) == (str(DEVICE), 1)
     assert description["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
     assert description["versions"]["torch"] == torch.__version__

@@ -26,7 +26,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(trained: Path, how: str) -> N
         torch.save({"weight": Malice()}, "models/model.pth")
     else:
         Path("models/model.pth").write_bytes(pickle.dumps(Malice(), protocol=2))
-    with pytest.raises(StageError, match=r"model.pth is not a state_dict of NeuralNetwork; no code in it was run"):
+    with pytest.raises(StageError, match=r"model.pth is not a state_dict of mlp; no code in it was run"):
         classifier.load()
     assert not Path("code-was-run").exists()
 
@@ -41,7 +41,7 @@ def test_a_broken_file_is_refused(trained: Path, contents: bytes) -> None:
 @pytest.mark.parametrize("state_dict", [{}, {"weight": torch.zeros(3)}, [1, 2], 3])
 def test_a_state_dict_of_another_network_is_refused(trained: Path, state_dict: object) -> None:
     torch.save(state_dict, "models/model.pth")
-    with pytest.raises(StageError, match="is not a state_dict of NeuralNetwork"):
+    with pytest.raises(StageError, match="is not a state_dict of mlp"):
         classifier.load()
 
 
@@ -56,15 +56,15 @@ def test_a_weight_changed_after_training_is_refused(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("network", "ResNet", "network = 'ResNet': should be one of NeuralNetwork"),
+        ("network", "ResNet", "network = 'ResNet': should be one of mlp, cnn"),
         ("network", None, "network = None: input should be a valid string"),
         ("class_names", "0123456789", "class_names = '0123456789': input should be a valid array"),
         ("class_names", ["cat"] * 10, "should be at least one name, none of them twice"),
-        ("class_names", ["cat"], "models/model.pth is not a state_dict of NeuralNetwork"),
+        ("class_names", ["cat"], "models/model.pth is not a state_dict of mlp"),
         ("image_shape", [28, 28], "should have at least 3 items"),
         ("image_shape", [0, 28, 1], "image_shape.0 = 0: input should be greater than or equal to 1"),
         ("image_shape", [100_000, 100_000, 1], "image_shape.0 = 100000: input should be less than or equal to 4096"),
-        ("image_shape", [4096, 4096, 1], "models/model.pth is not a state_dict of NeuralNetwork"),
+        ("image_shape", [4096, 4096, 1], "models/model.pth is not a state_dict of mlp"),
         ("mean", [0.0, 0.0], "should have a number for each of the 1 channels"),
         ("mean", [float("inf")], "mean.0 = inf: input should be a finite number"),
         ("std", [0.0], "std.0 = 0.0: input should be greater than 0"),
@@ -113,3 +113,10 @@ def test_a_classifier_is_loaded_from_any_folder(trained: Path) -> None:
     Path("elsewhere/model.pth").write_bytes(b"")
     with pytest.raises(StageError, match=r"^elsewhere/model\.pth is not a state_dict"):
         classifier.load(Path("elsewhere"))
+
+
+def test_flip_at_test_gives_the_mean_over_the_mirror_image_and_trains_on_the_image_alone() -> None:
+    images = torch.randint(0, 256, (2, 4, 5, 1), dtype=torch.uint8)
+    plain, both = (Classifier(torch.nn.Flatten(), [0.0], [1.0], flip_at_test=flip) for flip in (False, True))
+    assert torch.equal(both.train()(images), plain(images))
+    torch.testing.assert_close(both.eval()(images), (plain(images) + plain(images.flip(2))) / 2)

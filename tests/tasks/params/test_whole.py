@@ -14,10 +14,10 @@ from tasks.params.whole import Params
 from tests.support.params import shipped_params, write_params
 
 
-def test_shipped_defaults_are_the_quickstarts() -> None:
+def test_what_is_shipped() -> None:
     p = section.parse(Params, YAML(typ="safe").load(shipped_params()), "params.yaml")
     assert (p.download.dataset, p.transform.validation_fraction) == ("fashion_mnist", 0.1)
-    assert (p.train.epochs, p.train.batch_size, p.train.learning_rate, p.train.normalize) == (5, 64, 1e-3, "none")
+    assert (p.train.epochs, p.train.batch_size, p.train.learning_rate, p.train.normalize) == (6, 128, 0.3, "fitted")
     assert p.export.batch_sizes == (1, 2, 7, 64, 1024)
 
 
@@ -44,6 +44,13 @@ BAD = [
     ("train", "epochs", 2.5, "valid integer"),
     ("train", "epochs", True, "valid integer"),
     ("train", "batch_size", 65537, "less than or equal to 65536"),
+    ("train", "network", "resnet", "'mlp' or 'cnn'"),
+    ("train", "optimizer", "muon", "'sgd', 'adam', 'adamw' or 'rmsprop'"),
+    ("train", "momentum", 1.0, "less than 1"),
+    ("train", "weight_decay", -0.1, "greater than or equal to 0"),
+    ("train", "schedule", "step", "'constant', 'cosine' or 'one_cycle'"),
+    ("train", "warm_up", 1.0, "less than 1"),
+    ("train", "clip_norm", 0, "greater than 0"),
     ("train", "learning_rate", 0, "greater than 0"),
     ("train", "learning_rate", float("nan"), "finite number"),
     ("train", "learning_rate", "fast", "valid number"),
@@ -71,6 +78,22 @@ def test_a_bad_value_is_refused_with_its_name_itself_and_what_is_right(
     assert f"params.yaml is refused:\n  {section}.{key}" in message
     assert repr(value[0] if isinstance(value, list) and value == [0] else value) in message
     assert right in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"cnn": {"channels": []}}, r"train.cnn.channels = \[\]: .* at least 1 item"),
+        ({"cnn": {"channels": [8, 0]}}, "train.cnn.channels.1 = 0: .* greater than or equal to 1"),
+        ({"mlp": {"final_relu": False, "width": 3}}, "train.mlp.width: unknown key; known here: final_relu"),
+        ({"augment": {"mixup": 1.0, "cutmix": 1.0}}, "mixup and cutmix should not both be above 0"),
+        ({"augment": {"shift": -1}}, "train.augment.shift = -1: .* greater than or equal to 0"),
+    ],
+)
+def test_a_bad_value_deeper_down_is_named(workspace: Path, changes: dict[str, dict[str, object]], reason: str) -> None:
+    shipped = YAML(typ="safe").load(shipped_params())["train"]
+    with pytest.raises(ParamsError, match=reason):
+        write_params(train={name: shipped[name] | values for name, values in changes.items()})
 
 
 WRITTEN = ["data/raw", "data/prepared", "models", "reports", ".cache", ".dvc", ".git", ".venv", "dvc_plots"]
@@ -109,14 +132,14 @@ def test_all_errors_are_reported_at_once(workspace: Path) -> None:
     with pytest.raises(ParamsError) as refused:
         write_params(train={"epoch": 3, "epochs": "many"}, export={"tolerance": -1})
     message = str(refused.value)
-    assert "train.epoch: unknown key; known here: epochs, batch_size" in message
+    assert "train.epoch: unknown key; known here: network, mlp, cnn, epochs, batch_size" in message
     assert "train.epochs = 'many'" in message
     assert "export.tolerance = -1" in message
 
 
 def test_a_missing_key_and_a_missing_section_are_named(workspace: Path) -> None:
     shipped = shipped_params()
-    PARAMS.write_text(shipped[shipped.index("transform:") :].replace("  epochs: 5\n", ""))
+    PARAMS.write_text(shipped[shipped.index("transform:") :].replace("  epochs: 6\n", ""))
     with pytest.raises(ParamsError, match=r"(?s)  download: missing\n.*  train\.epochs: missing"):
         whole.load()
 

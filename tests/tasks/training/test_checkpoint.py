@@ -40,20 +40,29 @@ class StopsAfter(Checkpoint):
             raise Stopped
 
 
-def begin() -> tuple[loop.Training, int]:
+# All that a step may have besides: a state of the optimiser, a learning rate that moves, random numbers of its own.
+ALL: dict[str, object] = {
+    "momentum": 0.9,
+    "weight_decay": 0.01,
+    "schedule": "cosine",
+    "clip_norm": 1.0,
+    "label_smoothing": 0.1,
+    "augment": {"flip": True, "shift": 2, "cutout": 4, "mixup": 0.5, "cutmix": 0.0},
+}
+
+
+def begin() -> loop.Training:
     """Begin a training whose every step draws random numbers, and whose optimiser has a state of its own."""
-    p = write_params(train={"epochs": 3, "batch_size": 2, "learning_rate": 0.05}).train
+    p = write_params(train={"epochs": 3, "batch_size": 2, "learning_rate": 0.05} | ALL).train
     set_up(p.threads, p.seed)
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 10))
-    training = loop.Training(Classifier(network, [0.0], [1.0]), Split.read("train"), p, CPU)
-    training.optimizer = torch.optim.SGD(training.classifier.parameters(), lr=p.learning_rate, momentum=0.9)
-    return training, p.epochs
+    return loop.Training(Classifier(network, [0.0], [1.0]), Split.read("train"), 10, p, CPU)
 
 
 def finish(saved: Checkpoint) -> tuple[dict[str, Tensor], bytes]:
-    training, epochs = begin()
+    training = begin()
     curve = LearningCurve()
-    loop.fit(training, Split.read("validation"), epochs, curve, saved)
+    loop.fit(training, Split.read("validation"), curve, saved)
     return training.classifier.state_dict(), CURVE.read_bytes()
 
 

@@ -9,9 +9,12 @@ class NeuralNetwork(nn.Module):
     """The network of the PyTorch quickstart, its input as wide as the dataset's images.
 
     Source: https://docs.pytorch.org/tutorials/beginner/basics/quickstart_tutorial.html
+
+    Args:
+        final_relu: end with a ReLU, as the tutorial did until 2021 (PyTorch 1.8).
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, final_relu: bool = False) -> None:
         super().__init__()
         self.flatten = nn.Flatten()
         self.linear_relu_stack = nn.Sequential(
@@ -20,6 +23,7 @@ class NeuralNetwork(nn.Module):
             nn.Linear(512, 512),
             nn.ReLU(),
             nn.Linear(512, classes),
+            *([nn.ReLU()] if final_relu else []),
         )
 
     def forward(self, x: Tensor) -> Tensor:

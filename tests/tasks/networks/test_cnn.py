@@ -1,0 +1,37 @@
+"""The small convolutional network, and that any image shape that can be prepared fits it."""
+
+import pytest
+import torch
+from torch import nn
+
+from tasks.networks.cnn import Cnn
+from tasks.networks.table import build
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 3), (8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 48, 3)])
+def test_images_of_any_shape_become_logits(shape: tuple[int, int, int]) -> None:
+    height, width, channels = shape
+    network = Cnn(shape, 7, [2, 3, 4, 5]).eval()
+    assert network(torch.zeros(2, channels, height, width)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("size", "pools"), [(28, 3), (8, 1), (64, 4), (5, 0)])
+def test_a_block_halves_the_map_while_it_is_large(size: int, pools: int) -> None:
+    blocks = Cnn((size, size, 1), 10, [2, 2, 2, 2]).blocks
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in blocks) == pools
+
+
+def test_it_is_what_its_layers_compute() -> None:
+    torch.manual_seed(0)
+    network = Cnn((8, 8, 1), 3, [4]).eval()
+    x = torch.randn(2, 1, 8, 8)
+    (weight, *_, bias) = network.parameters()
+    pooled = nn.functional.max_pool2d(nn.functional.conv2d(x, weight, padding=1), 2)
+    largest = (pooled / (1 + 1e-5) ** 0.5).relu().flatten(2).max(2).values
+    torch.testing.assert_close(network(x), largest @ network.classify.weight.T + bias)
+
+
+def test_the_quickstarts_network_ends_in_a_relu_if_asked() -> None:
+    x = torch.randn(9, 1, 4, 4)
+    assert build("mlp", (4, 4, 1), 3, {"final_relu": True})(x).min() == 0
+    assert build("mlp", (4, 4, 1), 3, {"final_relu": False})(x).min() < 0
