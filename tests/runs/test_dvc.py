@@ -111,7 +111,18 @@ def test_plots_show_curves_confusion_matrix_and_pictures(project: Path, lock: by
 
 def test_params_diff_names_what_was_changed(project: Path, lock: bytes, command: Command) -> None:
     changed = json.loads(command("dvc", "params", "diff", "--json", cwd=project).stdout)["params.yaml"]
-    assert set(changed) == {"download.dataset", "train.epochs", "train.learning_rate"}
+    assert set(changed) == {
+        "download.dataset",
+        "train.network",
+        "train.epochs",
+        "train.batch_size",
+        "train.learning_rate",
+        "train.momentum",
+        "train.weight_decay",
+        "train.schedule",
+        "train.augment.flip",
+        "train.normalize",
+    }
 
 
 def test_what_is_pushed_can_be_pulled_by_a_clone(project: Path, lock: bytes, tmp_path: Path, command: Command) -> None:
