@@ -35,9 +35,11 @@ def _strangers(root: Path) -> Iterator[str]:
     folders = {parent for file in files for parent in file.parents}
     for parent, below, names in os.walk(root):
         here = Path(parent).relative_to(root)
-        names += [name for name in below if Path(parent, name).is_symlink()]
-        yield from (str(here / name) for name in names if here / name not in files and not NOBODYS.fullmatch(name))
-        yield from (str(here / name) for name in below if here / name not in folders and name not in names)
+        links = {name for name in below if Path(parent, name).is_symlink()}
+        yield from (
+            str(here / name) for name in (*names, *links) if here / name not in files and not NOBODYS.fullmatch(name)
+        )
+        yield from (str(here / name) for name in below if here / name not in folders and name not in links)
         below[:] = [name for name in below if here / name in folders]  # a stranger is named without what is in it
 
 
