@@ -79,8 +79,9 @@ class Training:
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """Learn from a batch, `uint8 [N, H, W, C]` and `int64 [N]`, and return its average loss."""
         done = (self.epoch - 1) * len(self.indices) + self.batch
+        rate = learning_rate(done, self.params.epochs * len(self.indices), self.params)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(done, self.params.epochs * len(self.indices), self.params)
+            group["lr"] = rate
         images, targets = augment(images, labels, self.params.augment, self.classes)
         loss: Tensor = self.loss(self.classifier(images), targets)
         loss.backward()  # type: ignore[no-untyped-call]  # torch
@@ -90,15 +91,18 @@ class Training:
         self.optimizer.zero_grad()
         return loss.detach()
 
-    def finite(self, loss: float) -> float:
+    def finite(self, loss: float, batch: int) -> float:
         """Return the loss, having seen that it is a number with which the training can go on.
+
+        Args:
+            batch: after which of this epoch, the first being 1.
 
         Raises:
             StageError: it is none.
         """
         if not math.isfinite(loss):
             raise StageError(
-                f"the loss is {loss} after batch {self.batch + 1} of epoch {self.epoch}, with the learning rate "
+                f"the loss is {loss} after batch {batch} of epoch {self.epoch}, with the learning rate "
                 f"{self.optimizer.param_groups[0]['lr']:.3g}: try a lower train.learning_rate = "
                 f"{self.params.learning_rate}, a warm-up (train.warm_up), or train.clip_norm: 1"
             )
@@ -123,7 +127,7 @@ def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint:
         logits = predict(training.classifier, validation, VALIDATION_BATCH_SIZE, training.device)
         labels = torch.from_numpy(validation.labels)
         accuracy = (logits.argmax(1) == labels).float().mean().item()
-        validation_loss = training.finite(cross_entropy(logits, labels).item())
+        validation_loss = training.finite(cross_entropy(logits, labels).item(), len(training.indices))
         curve.add(training.epoch, train_loss, validation_loss, accuracy)
         print(f"Validation: accuracy {accuracy:.1%}, average loss {validation_loss:.6f}", flush=True)
         training.epoch += 1
@@ -142,12 +146,12 @@ def train_epoch(training: Training, save: Callable[[], None]) -> float:
             seen += len(labels)
             bar.update(len(labels))
             if training.batch % LINE_EVERY == 0:
-                training.finite(loss.item())
+                training.finite(loss.item(), training.batch + 1)
                 if not terminal:
                     print(f"loss: {loss.item():>7f}  [{seen:>5d}/{size:>5d}]", flush=True)
             training.batch += 1
             save()
-    average = training.finite(training.total_loss.item()) / size
+    average = training.finite(training.total_loss.item(), training.batch) / size
     training.batch = 0
     training.total_loss.zero_()
     return average
