@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.harness import section
-from tasks.model.classifier import build
+from tasks.model.classifier import Architecture, build
 from tasks.model.determinism import set_up
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
@@ -38,13 +38,15 @@ def main() -> None:
 
     def training(split: Split) -> Training:
         classifier = build(
-            params.network,
-            options(params),
-            card.image_shape,
-            card.class_names,
-            card.mean,
-            card.std,
-            params.flip_at_test,
+            Architecture(
+                params.network,
+                options(params),
+                card.class_names,
+                card.image_shape,
+                card.mean,
+                card.std,
+                flip_at_test=False,
+            )
         ).to(device)
         return Training(classifier, split, len(card.class_names), params, device)
 

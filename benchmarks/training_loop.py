@@ -16,7 +16,7 @@ from torch import nn
 
 from tasks.harness import section
 from tasks.harness.inputs import Inputs
-from tasks.model.classifier import build
+from tasks.model.classifier import Architecture, build
 from tasks.model.determinism import set_up
 from tasks.networks.mlp import NeuralNetwork
 from tasks.params.train import Train
@@ -29,7 +29,8 @@ def main() -> None:
     params = section.load(Train)
     device = set_up(params.threads, params.seed)
     card, split = Card.read(), Split.read("train")
-    classifier = build("mlp", {}, card.image_shape, card.class_names, [0.0], [1.0], flip_at_test=False).to(device)
+    quickstarts = Architecture("mlp", {}, card.class_names, card.image_shape, [0.0], [1.0], flip_at_test=False)
+    classifier = build(quickstarts).to(device)
     training = Training(classifier, split, len(card.class_names), params, device)
     checkpoint = Checkpoint(Inputs(["data/prepared"], ["train"]).digest(), device)
     save = partial(checkpoint.save_if_due, lambda: {"training": training.state(), "curve": ""})

@@ -15,7 +15,7 @@ from tasks.harness import section
 from tasks.harness.errors import StageError
 from tasks.harness.records import write_json
 from tasks.harness.stage import stage
-from tasks.model.classifier import JSON, PTH, Description, Trained, build, digest, pth_bytes
+from tasks.model.classifier import JSON, PTH, Architecture, Description, Trained, build, digest, pth_bytes
 from tasks.model.determinism import set_up
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
@@ -31,9 +31,16 @@ def main() -> None:
         print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         card = Card.read()
         mean, std = normalization(card, params.normalize)
-        classifier = build(
-            params.network, options(params), card.image_shape, card.class_names, mean, std, params.flip_at_test
-        ).to(device)
+        architecture = Architecture(
+            network=params.network,
+            options=options(params),
+            class_names=card.class_names,
+            image_shape=card.image_shape,
+            mean=mean,
+            std=std,
+            flip_at_test=params.flip_at_test,
+        )
+        classifier = build(architecture).to(device)
         print(classifier.network)
         print(f"{sum(parameter.numel() for parameter in classifier.parameters()):,} parameters", flush=True)
 
@@ -43,13 +50,7 @@ def main() -> None:
 
         state_dict = classifier.network.state_dict()
         description = Description(
-            network=params.network,
-            options=options(params),
-            class_names=card.class_names,
-            image_shape=card.image_shape,
-            mean=mean,
-            std=std,
-            flip_at_test=params.flip_at_test,
+            **vars(architecture),
             state_dict=digest(state_dict),
             dataset=Trained(card.name, card.sizes, card.sources, card.resize),
             training=params.model_dump(mode="json"),

@@ -143,9 +143,9 @@ def test_networks_need_torch_and_nothing_else(tmp_path: Path) -> None:
 import importlib.util, torch
 print([name for name in ("dvc", "numpy", "prefect", "pydantic", "ruamel") if importlib.util.find_spec(name)])
 from tasks.networks.mlp import NeuralNetwork
-from tasks.networks.table import build
+from tasks.networks.table import NETWORKS
 for name, options in (("mlp", {"final_relu": True}), ("cnn", {"channels": [4, 8]})):
-    print(tuple(build(name, (28, 28, 1), 10, options)(torch.zeros(2, 1, 28, 28)).shape))
+    print(tuple(NETWORKS[name]((28, 28, 1), 10, **options)(torch.zeros(2, 1, 28, 28)).shape))
 """
     environment = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     words = (sys.executable, "-S", "-P", "-W", "ignore", "-c", script)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from tasks.harness.errors import StageError, shown
 from tasks.harness.records import read_record
 from tasks.networks import table
-from tasks.networks.table import NETWORKS
 from tasks.prepared import ClassNames, ImageShape, PerChannel, SplitName
 
 FOLDER = Path("models")
@@ -27,8 +26,8 @@ JSON = "models/model.json"
 
 
 def _known(network: str) -> str:
-    if network not in NETWORKS:
-        raise ValueError(f"should be one of {', '.join(NETWORKS)}")
+    if network not in table.NETWORKS:
+        raise ValueError(f"should be one of {', '.join(table.NETWORKS)}")
     return network
 
 
@@ -43,8 +42,8 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Description:
-    """The contents of model.json."""
+class Architecture:
+    """What rebuilds a classifier, but for its weights."""
 
     network: Annotated[str, AfterValidator(_known)]
     options: dict[str, Any]  # of the network
@@ -53,6 +52,12 @@ class Description:
     mean: PerChannel  # images are scaled to [0, 1], then (x - mean) / std
     std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     flip_at_test: bool  # the logits are the mean of those of an image and of its mirror image
+
+
+@dataclass(frozen=True)
+class Description(Architecture):
+    """The contents of model.json."""
+
     state_dict: str  # "sha256:..." over its tensors
     dataset: Trained
     training: dict[str, Any]  # the section `train` of params.yaml
@@ -91,20 +96,12 @@ class Classifier(nn.Module):
         return logits
 
 
-def build(
-    network: str,
-    options: dict[str, Any],
-    image_shape: list[int],
-    class_names: list[str],
-    mean: list[float],
-    std: list[float],
-    flip_at_test: bool,
-) -> Classifier:
+def build(of: Architecture) -> Classifier:
     """Build the classifier with the initial weights that torch's random generator gives."""
-    height, width, channels = image_shape
-    built = table.build(network, (height, width, channels), len(class_names), options)
+    height, width, channels = of.image_shape
+    network = table.NETWORKS[of.network]((height, width, channels), len(of.class_names), **of.options)
     # Raw images lie in memory channels last, and convolutions are faster where the weights do, too.
-    return Classifier(built.to(memory_format=torch.channels_last), mean, std, flip_at_test)
+    return Classifier(network.to(memory_format=torch.channels_last), of.mean, of.std, of.flip_at_test)
 
 
 def digest(state_dict: dict[str, Tensor]) -> str:
@@ -121,18 +118,6 @@ def pth_bytes(state_dict: dict[str, Tensor]) -> bytes:
     buffer = io.BytesIO()
     torch.save({name: tensor.cpu().contiguous() for name, tensor in state_dict.items()}, buffer)
     return buffer.getvalue()
-
-
-def _build(about: Description) -> Classifier:
-    return build(
-        about.network,
-        about.options,
-        about.image_shape,
-        about.class_names,
-        about.mean,
-        about.std,
-        about.flip_at_test,
-    )
 
 
 def load(folder: Path = FOLDER) -> tuple[Classifier, Description]:
@@ -153,10 +138,10 @@ def load(folder: Path = FOLDER) -> tuple[Classifier, Description]:
     try:
         state_dict = torch.load(pth, map_location="cpu", weights_only=True)
         with torch.device("meta"):  # that they fit is seen before anything as large as model.json says is allocated
-            _build(description).network.load_state_dict(state_dict, assign=True)
-        classifier = _build(description)
+            build(description).network.load_state_dict(state_dict, assign=True)
+        classifier = build(description)
         classifier.network.load_state_dict(state_dict)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, AttributeError) as error:
         raise StageError(
             f"{pth} is not a state_dict of {description.network}; no code in it was run. Train again, or bring back "
             f"the last good one with dvc checkout {pth} {described}. torch says: {str(error).partition(chr(10))[0]}"

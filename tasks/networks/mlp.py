@@ -11,7 +11,7 @@ class NeuralNetwork(nn.Module):
     Source: https://docs.pytorch.org/tutorials/beginner/basics/quickstart_tutorial.html
 
     Args:
-        final_relu: end with a ReLU, as the tutorial did until 2021 (PyTorch 1.8).
+        final_relu: end with a ReLU, as an older version of the tutorial did.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int, final_relu: bool = False) -> None:

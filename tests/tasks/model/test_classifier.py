@@ -120,3 +120,11 @@ def test_flip_at_test_gives_the_mean_over_the_mirror_image_and_trains_on_the_ima
     plain, both = (Classifier(torch.nn.Flatten(), [0.0], [1.0], flip_at_test=flip) for flip in (False, True))
     assert torch.equal(both.train()(images), plain(images))
     torch.testing.assert_close(both.eval()(images), (plain(images) + plain(images.flip(2))) / 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": [1.5]}, {"channels": ["a"]}, {"channels": [10**30]}, {"x": 1}])
+def test_options_that_rebuild_no_network_are_refused(trained: Path, options: dict[str, object]) -> None:
+    described = trained / "model.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"network": "cnn", "options": options}))
+    with pytest.raises(StageError, match=r"model\.pth is not a state_dict of cnn"):
+        classifier.load()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tasks.networks.cnn import Cnn
-from tasks.networks.table import build
+from tasks.networks.mlp import NeuralNetwork
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 3), (8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 48, 3)])
@@ -33,5 +33,5 @@ def test_it_is_what_its_layers_compute() -> None:
 
 def test_the_quickstarts_network_ends_in_a_relu_if_asked() -> None:
     x = torch.randn(9, 1, 4, 4)
-    assert build("mlp", (4, 4, 1), 3, {"final_relu": True})(x).min() == 0
-    assert build("mlp", (4, 4, 1), 3, {"final_relu": False})(x).min() < 0
+    assert NeuralNetwork((4, 4, 1), 3, final_relu=True)(x).min() == 0
+    assert NeuralNetwork((4, 4, 1), 3, final_relu=False)(x).min() < 0
