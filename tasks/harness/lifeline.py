@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,6 +37,8 @@ def attach(stage: str) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)  # a signal that a parent ignores would never be pending
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # in the threads that torch starts, too: they inherit it
+    # Nothing waits for them in a worker process, which could not be ended by one.
+    os.register_at_fork(after_in_child=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS))
     threading.Thread(target=_wait_for_signal, args=(stage,), daemon=True).start()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

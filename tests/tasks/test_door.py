@@ -52,13 +52,14 @@ def test_a_stage_runs(workspace: Path) -> None:
     assert (workspace / "data/raw/digits/digits.csv").is_file()
 
 
-LEAVES_A_WORKER = """
+WORKS_S = 60
+LEAVES_A_WORKER = f"""
 import multiprocessing, time
 from importlib import import_module
 from tasks import __main__ as door
 
 def main():
-    worker = multiprocessing.Process(target=time.sleep, args=(60,), daemon=True)
+    worker = multiprocessing.Process(target=time.sleep, args=({WORKS_S},), daemon=True)
     worker.start()
     print(worker.pid)
 
@@ -69,6 +70,7 @@ door.run("download")
 
 def test_a_stage_that_ends_takes_its_worker_processes_along(workspace: Path) -> None:
     words = (sys.executable, "-c", LEAVES_A_WORKER)
-    answer = subprocess.run(words, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    environment = {"PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=WORKS_S / 2)
     assert answer.stderr == ""
     assert not psutil.pid_exists(int(answer.stdout))
