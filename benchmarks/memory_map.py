@@ -18,7 +18,8 @@ from tasks.model.classifier import Architecture, build
 from tasks.model.determinism import set_up
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
-from tasks.training.loop import Training, train_epoch
+from tasks.training.loop import train_epoch
+from tasks.training.state import Training
 
 EVERY = 5  # batches
 

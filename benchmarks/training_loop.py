@@ -22,7 +22,8 @@ from tasks.networks.mlp import NeuralNetwork
 from tasks.params.train import Train
 from tasks.prepared import Card, Split
 from tasks.training.checkpoint import Checkpoint
-from tasks.training.loop import Training, train_epoch
+from tasks.training.loop import train_epoch
+from tasks.training.state import Training
 
 
 def main() -> None:

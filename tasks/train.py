@@ -1,12 +1,13 @@
 """Train the network on the prepared images.
 
 Reads:  params.yaml (train), data/prepared/
-Writes: models/model.pth, models/model.json, and, epoch by epoch, reports/learning_curve.csv
-Run:    python -m tasks train
+Writes: models/model.pth, models/model.json, reports/training.json, and, epoch by epoch, reports/learning_curve.csv
+Run:    python -m tasks train, or torchrun --nproc-per-node=2 -m tasks train, as it does itself by train.devices
 """
 
 import platform
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,55 +15,96 @@ import torch
 from tasks.harness import section
 from tasks.harness.errors import StageError
 from tasks.harness.records import write_json
-from tasks.harness.stage import stage
+from tasks.harness.stage import Stage, stage
 from tasks.model.classifier import JSON, PTH, Architecture, Description, Trained, build, digest, pth_bytes
 from tasks.model.determinism import set_up
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
+from tasks.training import memory
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.curve import LearningCurve
-from tasks.training.loop import Training, fit
+from tasks.training.loop import fit
+from tasks.training.ranks import Ranks, start, to_be_started
+from tasks.training.record import TRAINING, USAGE
+from tasks.training.state import Training
 
 
 def main() -> None:
-    with stage("train", reads=["data/prepared"], params=["train"], writes=[PTH, JSON]) as running:
+    with stage("train", reads=["data/prepared"], params=["train"], writes=[]):
+        if to_be_started(devices := section.load(Train).devices):
+            start(devices)
+            return
+    ranks = Ranks.of_this_process()
+    outputs = [PTH, JSON, TRAINING] if ranks.first else []
+    with stage("train", reads=["data/prepared"], params=["train"], writes=outputs) as running:
         params = section.load(Train)
-        device = set_up(params.threads, params.seed)
-        print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
+        device = ranks.device(set_up(params.threads or ranks.threads(), params.seed))
+        if ranks.first:
+            print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         card = Card.read()
-        mean, std = normalization(card, params.normalize)
-        architecture = Architecture(
-            network=params.network,
-            options=options(params),
-            class_names=card.class_names,
-            image_shape=card.image_shape,
-            mean=mean,
-            std=std,
-            flip_at_test=params.flip_at_test,
-        )
+        architecture = describe(card, params)
+        checkpoint = Checkpoint(running.inputs.digest(), device, ranks.size)
+        with ranks.joined(device):
+            training = train(architecture, params, device, ranks, checkpoint)
+        if ranks.first:
+            write(running, training, architecture, card)
+    if ranks.first:
+        checkpoint.remove()
+        usage = training.usage()
+        Path(USAGE).parent.mkdir(exist_ok=True)
+        write_json(Path(USAGE), asdict(usage))
+        print(usage)
+        print(f"Saved PyTorch model state to {PTH}")
+
+
+def describe(card: Card, params: Train) -> Architecture:
+    """Say what the classifier is to be built from."""
+    mean, std = normalization(card, params.normalize)
+    return Architecture(
+        network=params.network,
+        options=options(params),
+        class_names=card.class_names,
+        image_shape=card.image_shape,
+        mean=mean,
+        std=std,
+        flip_at_test=params.flip_at_test,
+    )
+
+
+def train(
+    architecture: Architecture, params: Train, device: torch.device, ranks: Ranks, checkpoint: Checkpoint
+) -> Training:
+    """Build the classifier and train it."""
+    try:
         classifier = build(architecture).to(device)
+    except (RuntimeError, MemoryError) as error:
+        raise memory.too_large(error, device) from None
+    if ranks.first:
         print(classifier.network)
         print(f"{sum(parameter.numel() for parameter in classifier.parameters()):,} parameters", flush=True)
+    training = Training(classifier, Split.read("train"), len(architecture.class_names), params, device, ranks)
+    fit(training, Split.read("validation"), LearningCurve(ranks.first), checkpoint)
+    return training
 
-        training = Training(classifier, Split.read("train"), len(card.class_names), params, device)
-        checkpoint = Checkpoint(running.inputs.digest(), device)
-        fit(training, Split.read("validation"), LearningCurve(), checkpoint)
 
-        state_dict = classifier.network.state_dict()
-        description = Description(
-            **vars(architecture),
-            state_dict=digest(state_dict),
-            dataset=Trained(card.name, card.sizes, card.sources, card.resize),
-            training=params.model_dump(mode="json"),
-            device=str(device),
-            threads=torch.get_num_threads(),
-            cpu_capability=torch.backends.cpu.get_cpu_capability(),
-            versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        )
-        running.path(PTH).write_bytes(pth_bytes(state_dict))
-        write_json(running.path(JSON), asdict(description))
-    checkpoint.remove()
-    print(f"Saved PyTorch model state to {PTH}")
+def write(running: Stage, training: Training, architecture: Architecture, card: Card) -> None:
+    """Write the outputs of the stage."""
+    state_dict = training.result()
+    description = Description(
+        **vars(architecture),
+        state_dict=digest(state_dict),
+        dataset=Trained(card.name, card.sizes, card.sources, card.resize),
+        training=training.params.model_dump(mode="json"),
+        precision=str(training.dtype).removeprefix("torch."),
+        device=str(training.device),
+        processes=training.ranks.size,
+        threads=torch.get_num_threads(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    )
+    running.path(PTH).write_bytes(pth_bytes(state_dict))
+    write_json(running.path(TRAINING), asdict(training.epochs()))
+    write_json(running.path(JSON), asdict(description))
 
 
 def normalization(card: Card, normalize: str) -> tuple[list[float], list[float]]:

@@ -16,8 +16,8 @@ from tasks.gates.verdict import read_report
 from tasks.harness.code import sha256
 from tasks.harness.errors import listed
 from tasks.harness.records import read_record, write_json
-from tasks.params import whole
 from tasks.prepared import SPLITS, Card, SplitName
+from tasks.training.record import USAGE, Usage
 
 DATA = Path(checks.REPORT)
 RUN = Path("reports/run.json")
@@ -46,7 +46,7 @@ class Run:
     started: str  # in UTC, as ISO 8601 has it
     seconds: float
     stages: dict[str, Timing]
-    training_images_per_s: int | None  # of the whole stage, its start and the validation included; None: it did not run
+    training: Usage | None  # None: it did not run
     dvc_lock: str | None  # what the figures belong to
     host: str
     git_revision: str | None
@@ -75,11 +75,18 @@ def summary(runs: Sequence[StageRun]) -> str:
         "loss": f"{metrics.loss:.4f}",
         **{verdict.gate: verdicts.line(verdict) for verdict in verdicts.read()},
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
+        **({"training": str(took)} if (took := usage(runs)) else {}),
         "models": "models/model.onnx, models/model.pth",
         "reports": "reports/evaluation.json, reports/predictions.png; as a page: make report",
     }
     notes = [("look at", remark) for remark in remarks(read_report(DATA, checks.Report), metrics)]
     return "\n".join(_row(name, value) for name, value in (*rows.items(), *notes))
+
+
+def usage(runs: Sequence[StageRun]) -> Usage | None:
+    """Read what the training of this run took; None where it did not run."""
+    ran = any(run.stage == "train" and run.outcome == "ran" for run in runs)
+    return read_record(Path(USAGE), Usage) if ran else None
 
 
 def _row(name: str, value: str) -> str:
@@ -115,13 +122,11 @@ def _weak(metrics: Evaluation) -> list[str]:
 
 def write_run(runs: Sequence[StageRun], started: datetime) -> None:
     """Write reports/run.json: what may differ between two runs that give the same results."""
-    trained = next(run for run in runs if run.stage == "train")
-    images = Card.read().sizes["train"] * whole.load().train.epochs
     record = Run(
         started=started.isoformat(timespec="seconds"),
         seconds=round((datetime.now(UTC) - started).total_seconds(), 2),
         stages={run.stage: Timing(run.outcome, run.seconds) for run in runs},
-        training_images_per_s=round(images / trained.seconds) if trained.outcome == "ran" else None,
+        training=usage(runs),
         dvc_lock=lock_digest(),
         host=platform.node(),
         git_revision=_git_revision(),

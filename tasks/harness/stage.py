@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tasks.harness import lifeline, lock
@@ -71,10 +71,11 @@ def stage(
         name: as in dvc.yaml, like all of these.
         reads: the files and folders that it depends on, besides its code.
         params: the sections and keys of params.yaml that it depends on.
-        writes: its outputs that appear only when they are whole, the JSON that describes the others last.
+        writes: its outputs that appear only when they are whole, the JSON that describes the others last; none of a
+            process that helps another, which need not be alone.
     """
     running = Stage(name, Inputs(reads, params), writes)
-    with _reasons(running, name), _alone(name):
+    with _reasons(running, name), _alone(name) if writes else nullcontext():
         try:
             lifeline.partial_folders |= running.folders
             for folder in running.folders:
@@ -123,8 +124,8 @@ def _replace(new: Path, place: Path) -> None:
 
 
 def _explain(error: OSError, name: str, outputs: Sequence[str]) -> str:
-    where = ", ".join(outputs)
-    if error.errno == errno.ENOSPC:
+    where = ", ".join(outputs) or "its outputs"
+    if error.errno == errno.ENOSPC and outputs:
         existing = next(parent for parent in Path(outputs[0]).absolute().parents if parent.exists())
         free_mb = shutil.disk_usage(existing).free / 1e6
         return f"the disk is full ({free_mb:.0f} MB free); {where} not written: make room and run again"

@@ -27,23 +27,40 @@ class BatchIndices(Sampler[Tensor]):
     """The indices of each batch, `int64 [n]`: in order, or shuffled anew in each pass by `generator`.
 
     `first` is the batch with which the next pass begins; passes after it begin at 0 again.
+
+    Args:
+        rank: of `ranks` processes that share each batch; where it has too few images for all, some get one that
+            `mine` does not count.
     """
 
     first = 0
 
-    def __init__(self, size: int, batch_size: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, size: int, batch_size: int, generator: torch.Generator | None = None, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.size = size
         self.batch_size = batch_size
         self.generator = generator
+        self.rank = rank
+        self.ranks = ranks
 
     def __iter__(self) -> Iterator[Tensor]:
         shuffled = self.generator is not None
         order = torch.randperm(self.size, generator=self.generator) if shuffled else torch.arange(self.size)
         first, self.first = self.first, 0
-        return iter(torch.split(order, self.batch_size)[first:])
+        for batch in torch.split(order, self.batch_size)[first:]:
+            yield batch[self.rank % len(batch) :: self.ranks]
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
+
+    def images(self, batch: int) -> int:
+        """Return how many images a batch has, the first being 0, over all processes."""
+        return min(self.batch_size, self.size - batch * self.batch_size)
+
+    def mine(self, batch: int) -> int:
+        """Return how many images of a batch this process is to learn from."""
+        return len(range(self.rank, self.images(batch), self.ranks))
 
 
 def batches(split: Split, indices: BatchIndices, device: torch.device) -> DataLoader[tuple[Tensor, Tensor]]:

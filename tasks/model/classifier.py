@@ -61,7 +61,9 @@ class Description(Architecture):
     state_dict: str  # "sha256:..." over its tensors
     dataset: Trained
     training: dict[str, Any]  # the section `train` of params.yaml
+    precision: str  # of its steps
     device: str
+    processes: int  # that shared each batch
     threads: int
     cpu_capability: str  # the vector instructions that torch uses
     versions: dict[str, str]

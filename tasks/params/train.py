@@ -7,11 +7,13 @@ from pydantic import Field, model_validator
 from tasks.harness.section import Section, Seed
 
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
+Accumulate = Annotated[int, Field(ge=1, le=4096)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
 Channels = Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(strict=False, min_length=1, max_length=16)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=10)]  # of a beta distribution; 0: without
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Pixels = Annotated[int, Field(ge=0, le=4096)]
 
 
@@ -43,6 +45,7 @@ class Train(Section):
     cnn: Cnn
     epochs: Epochs
     batch_size: BatchSize
+    accumulate: Accumulate
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"]
     learning_rate: LearningRate
     momentum: Fraction
@@ -51,9 +54,15 @@ class Train(Section):
     warm_up: Fraction
     label_smoothing: Fraction
     clip_norm: float | None = Field(gt=0)
+    ema_decay: float | None = Field(gt=0, lt=1)
     augment: Augment
     flip_at_test: bool
     normalize: Literal["none", "half", "fitted"]
+    keep: Literal["best", "last"]
+    patience: int | None = Field(ge=1)
+    max_minutes: float | None = Field(gt=0, le=100_000)
+    precision: Precision
+    devices: int = Field(ge=1, le=1024)
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
 

@@ -32,13 +32,15 @@ class Checkpoint:
     Args:
         key: the digest of the stage's inputs. What decides the results besides them (versions, device, threads) is
             taken from torch.
+        ranks: how many processes train.
     """
 
-    def __init__(self, key: str, device: torch.device) -> None:
+    def __init__(self, key: str, device: torch.device, ranks: int = 1) -> None:
         machine = (
             platform.python_version(),
             torch.__version__,
-            str(device),
+            device.type,
+            ranks,
             torch.get_num_threads(),
             torch.backends.cpu.get_cpu_capability(),
         )
@@ -91,18 +93,3 @@ def _every_s() -> float:
     if not 0 <= seconds < math.inf:
         raise StageError(f"{EVERY_S}={text}: it should be a number of seconds, 0 or more")
     return seconds
-
-
-def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Return the states of torch's random generators, `uint8 [n]`, by device type."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
-        states[device.type] = torch.get_device_module(device).get_rng_state()
-    return states
-
-
-def set_rng_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put torch's random generators into the states that `rng_state` returned."""
-    torch.set_rng_state(states["cpu"])
-    if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(states[device.type])

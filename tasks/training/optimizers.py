@@ -28,7 +28,7 @@ def optimizer(network: nn.Module, params: Train) -> Optimizer:
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
 
 
-def learning_rate(step: int, steps: int, params: Train) -> float:
+def learning_rate(step: float, steps: int, params: Train) -> float:
     """Return the learning rate of a step, the first being 0, of `steps`: it rises for the warm-up, and falls to 0 then.
 
     Source: cosine, Loshchilov and Hutter, SGDR, ICLR 2017, without restarts; one_cycle, Smith and Topin,
@@ -39,6 +39,6 @@ def learning_rate(step: int, steps: int, params: Train) -> float:
     rising = params.warm_up * steps
     if step < rising:
         return params.learning_rate * (step + 1) / (rising + 1)
-    gone = (step - rising) / (steps - rising)  # of the rest, in [0, 1)
+    gone = min((step - rising) / (steps - rising), 1.0)  # of the rest
     left = (1 + math.cos(math.pi * gone)) / 2 if params.schedule == "cosine" else 1 - gone
     return params.learning_rate * left

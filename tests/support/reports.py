@@ -9,6 +9,7 @@ from tasks.data import checks
 from tasks.evaluation.record import EVALUATION, Bin, ClassScores, Evaluation
 from tasks.harness.records import write_json
 from tasks.prepared import Card, SplitName
+from tasks.training.record import USAGE, Usage
 
 QUALITY = Gate("quality", "evaluate", Path("reports/quality.json"), "it is no worse than the one that serves")
 FIGURES = {"provider": "CPU", "images": 1000, "largest logit error": 2.8612e-6, "ties": None}
@@ -23,6 +24,9 @@ METRICS = Evaluation(
     confusion_matrix=[[750, 250], [125, 875]],
     calibration=[Bin(confidence=0.7625, accuracy=0.8125, images=2000)],
 )
+
+
+TOOK = Usage(images_per_s=4512.5, peak_memory_mb=812.0, peak_gpu_memory_mb=None)
 
 
 def write_verdict(gate: str, outcome: str = "passed", **values: Any) -> None:
@@ -42,7 +46,7 @@ def write_evaluation(folder: Path = Path(), **figures: Any) -> None:
 
 def write_reports() -> None:
     """Write what a complete run leaves, whose gates have passed."""
-    for folder in ("data/prepared", "reports"):
+    for folder in ("data/prepared", "reports", ".cache"):
         Path(folder).mkdir(parents=True, exist_ok=True)
     sizes: dict[SplitName, int] = {"train": 6000, "validation": 1000, "test": 2000}
     card = Card("pets", ["cat", "dog"], [28, 28, 1], [0.5], [0.5], sizes, {}, "stretch", {})
@@ -50,3 +54,4 @@ def write_reports() -> None:
     write_evaluation()
     write_verdict("data", figures={"images": 9000})
     write_verdict("parity", figures=FIGURES)
+    write_json(Path(USAGE), asdict(TOOK))

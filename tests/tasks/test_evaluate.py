@@ -16,6 +16,8 @@ from tasks.evaluation.record import Evaluation
 from tasks.prepared import Card, Split
 from tests.support.params import write_params
 
+BEFORE = ("data.json", "learning_curve.csv", "training.json")  # reports of the stages before
+
 
 def test_the_stage_writes_its_reports(evaluated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metrics = json.loads((evaluated / "evaluation.json").read_text())
@@ -46,7 +48,7 @@ def test_a_class_named_like_a_formula_is_none_to_a_spreadsheet_and_a_name_to_the
 
 
 def test_the_same_model_gives_the_same_bytes(evaluated: Path) -> None:
-    names = [path.name for path in evaluated.iterdir() if path.name not in ("data.json", "learning_curve.csv")]
+    names = [path.name for path in evaluated.iterdir() if path.name not in BEFORE]
     assert len(names) == 6
     first = [(evaluated / name).read_bytes() for name in names]
     evaluate.main()

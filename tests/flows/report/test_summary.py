@@ -13,7 +13,7 @@ from tasks.__main__ import STAGES
 from tasks.dvc import Outcome, StageRun
 from tasks.evaluation.record import ClassScores
 from tasks.harness.records import write_json
-from tests.support.params import write_params
+from tasks.training.record import Usage
 from tests.support.reports import DATA, METRICS, QUALITY, SCORES, write_evaluation, write_reports, write_verdict
 
 
@@ -35,6 +35,7 @@ def test_the_table_has_the_scores_the_gates_and_the_stages() -> None:
         "data       passed: images 9,000",
         "parity     passed: provider CPU, images 1,000, largest logit error 2.861e-06, ties -",
         *(f"{stage:<10} ran           4.0 s" for stage in STAGES),
+        "training   4,512 images/s, peak memory 812 MB",
         "models     models/model.onnx, models/model.pth",
         "reports    reports/evaluation.json, reports/predictions.png; as a page: make report",
     ]
@@ -96,15 +97,16 @@ def test_the_table_is_not_wider_than_a_terminal() -> None:
 
 
 def test_run_json_holds_what_may_differ_between_two_runs() -> None:
-    write_params(train={"epochs": 10})
     summary.write_run(runs(), datetime.now(UTC) - timedelta(seconds=20))
     run = json.loads(summary.RUN.read_text())
     assert list(run["stages"]) == list(STAGES)
     assert run["stages"]["train"] == {"outcome": "ran", "seconds": 4.0}
-    assert run["training_images_per_s"] == 6000 * 10 / 4
+    assert run["training"] == {"images_per_s": 4512.5, "peak_memory_mb": 812.0, "peak_gpu_memory_mb": None}
     assert 20 <= run["seconds"] < 30
     summary.write_run(runs("restored"), datetime.now(UTC))
-    assert json.loads(summary.RUN.read_text())["training_images_per_s"] is None, "it did not run"
+    assert json.loads(summary.RUN.read_text())["training"] is None, "it did not run"
+    usage = Usage(images_per_s=1e5, peak_memory_mb=2e3, peak_gpu_memory_mb=1234.4)
+    assert str(usage) == "100,000 images/s, peak memory 2,000 MB, of the GPU's 1,234 MB"
 
 
 def test_the_figures_belong_to_a_lock_and_a_revision() -> None:

@@ -16,6 +16,7 @@ from tasks.prepared import Split
 from tasks.training import checkpoint, loop
 from tasks.training.checkpoint import FOLDER, Checkpoint
 from tasks.training.curve import CURVE, LearningCurve
+from tasks.training.state import Training
 from tests.support.params import write_params
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ class StopsAfter(Checkpoint):
             raise Stopped
 
 
-# All that a step may have besides: a state of the optimiser, a learning rate that moves, random numbers of its own.
+# All that a step may have besides: a state of the optimiser, a learning rate that moves, random numbers, an average.
 ALL: dict[str, object] = {
     "momentum": 0.9,
     "weight_decay": 0.01,
@@ -48,22 +49,24 @@ ALL: dict[str, object] = {
     "clip_norm": 1.0,
     "label_smoothing": 0.1,
     "augment": {"flip": True, "shift": 2, "cutout": 4, "mixup": 0.5, "cutmix": 0.0},
+    "ema_decay": 0.5,
+    "keep": "best",
 }
 
 
-def begin() -> loop.Training:
+def begin(**changes: object) -> Training:
     """Begin a training whose every step draws random numbers, and whose optimiser has a state of its own."""
-    p = write_params(train={"epochs": 3, "batch_size": 2, "learning_rate": 0.05} | ALL).train
+    p = write_params(train={"epochs": 3, "batch_size": 2, "learning_rate": 0.05} | ALL | changes).train
     set_up(p.threads, p.seed)
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 10))
-    return loop.Training(Classifier(network, [0.0], [1.0]), Split.read("train"), 10, p, CPU)
+    return Training(Classifier(network, [0.0], [1.0]), Split.read("train"), 10, p, CPU)
 
 
-def finish(saved: Checkpoint) -> tuple[dict[str, Tensor], bytes]:
-    training = begin()
+def finish(saved: Checkpoint, **changes: object) -> tuple[dict[str, Tensor], bytes]:
+    training = begin(**changes)
     curve = LearningCurve()
     loop.fit(training, Split.read("validation"), curve, saved)
-    return training.classifier.state_dict(), CURVE.read_bytes()
+    return training.result(), CURVE.read_bytes()
 
 
 @pytest.mark.parametrize("steps", range(1, 9))  # three batches an epoch
@@ -80,6 +83,21 @@ def test_it_goes_on_at_any_step_with_the_same_bytes(
     epoch, batch = (steps - 1) // 3 + 1, (steps - 1) % 3 + 1
     assert f"Going on after batch {batch} of epoch {epoch}, where a run was stopped" in capsys.readouterr().out
     assert its_curve == curve
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("steps", range(1, 5))
+def test_it_goes_on_between_two_steps_of_several_batches(
+    prepared: Path, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected, _ = finish(StopsAfter(-1), accumulate=2)
+    Checkpoint("key", CPU).remove()
+    with pytest.raises(Stopped):
+        finish(StopsAfter(steps), accumulate=2)
+    capsys.readouterr()
+    found, _ = finish(Checkpoint("key", CPU), accumulate=2)
+    epoch, batch = (steps - 1) // 2 + 1, (2, 3)[(steps - 1) % 2]
+    assert f"Going on after batch {batch} of epoch {epoch}, where a run was stopped" in capsys.readouterr().out
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 

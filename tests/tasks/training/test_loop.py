@@ -1,5 +1,9 @@
 """The training loop, compared with a plain one."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,17 +21,21 @@ from tasks.prepared import Split
 from tasks.training import loop
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.curve import LearningCurve
+from tasks.training.record import Validated
+from tasks.training.state import Training
 from tests.support import quickstart
-from tests.support.params import write_params
+from tests.support.params import ROOT, write_params
 
 CPU = torch.device("cpu")
+FIRST = "linear_relu_stack.0.weight"
 DEVICE = torch.accelerator.current_accelerator(check_available=True) or CPU
 
 
-def fit(classifier: Classifier, p: Train) -> None:
+def fit(classifier: Classifier, p: Train) -> Training:
     """Train on the prepared images of the workspace."""
-    training = loop.Training(classifier, Split.read("train"), 10, p, CPU)
+    training = Training(classifier, Split.read("train"), 10, p, CPU)
     loop.fit(training, Split.read("validation"), LearningCurve(), Checkpoint("key", CPU))
+    return training
 
 
 def test_the_loop_computes_what_a_plain_loop_computes(prepared: Path) -> None:
@@ -85,3 +93,144 @@ def test_a_loss_that_is_not_finite_ends_the_stage(prepared: Path) -> None:
         match=r"^the loss is (nan|inf) after batch 2 of epoch 1, with the learning rate 1e\+30: try a lower",
     ):
         fit(model, p)
+
+
+def weights(p: Train) -> dict[str, torch.Tensor]:
+    set_up(p.threads, p.seed)
+    return fit(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), p).result()
+
+
+def test_batches_of_a_step_are_one_large_batch(prepared: Path) -> None:
+    """Of six images: four and two, and within the four, two batches."""
+    small = weights(write_params(train={"batch_size": 2, "accumulate": 2, "learning_rate": 0.1}).train)
+    large = weights(write_params(train={"batch_size": 4, "accumulate": 1, "learning_rate": 0.1}).train)
+    for name, expected in large.items():
+        torch.testing.assert_close(small[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_of_the_weights_is_that_of_all_steps(prepared: Path) -> None:
+    seen: list[torch.Tensor] = []
+    network = quickstart.NeuralNetwork()
+    p = write_params(train={"epochs": 2, "batch_size": 3, "ema_decay": 0.9, "learning_rate": 0.5}).train
+    training = Training(Classifier(network, [0.0], [1.0]), Split.read("train"), 10, p, CPU)
+    training.optimizer.register_step_post_hook(lambda *_: seen.append(network.state_dict()[FIRST].clone()))
+    loop.fit(training, Split.read("validation"), LearningCurve(), Checkpoint("key", CPU))
+    expected = seen[0]
+    for weight in seen[1:]:
+        expected = 0.9 * expected + 0.1 * weight
+    assert len(seen) == 4
+    torch.testing.assert_close(training.result()[FIRST], expected)
+
+
+def test_the_weights_of_the_best_epoch_are_kept_if_asked_for(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after: list[torch.Tensor] = []
+    accuracies = iter([(0.5, 1.0), (0.75, 2.0), (0.75, 1.0), (0.25, 0.5)])
+
+    def validated(classifier: Classifier, *_: object) -> Validated:
+        after.append(classifier.network.state_dict()[FIRST].clone())
+        return Validated(len(after), *next(accuracies), [[1]])
+
+    monkeypatch.setattr("tasks.training.state.validate", validated)
+    p = write_params(train={"epochs": 4, "batch_size": 3, "keep": "best", "learning_rate": 0.5}).train
+    training = fit(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), p)
+    assert torch.equal(training.result()[FIRST], after[2])  # as right as the second, less loss
+    assert not torch.equal(after[2], after[3])
+    epochs = training.epochs()
+    assert (epochs.kept, epochs.best.epoch, epochs.last.epoch) == ("best", 3, 4)
+
+
+def test_it_ends_when_no_epoch_was_better_for_long_enough(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([0.5, 0.75, 0.75, 0.5, 0.9])
+    monkeypatch.setattr(
+        "tasks.training.state.validate", lambda *given: Validated(given[3], next(accuracies), 1.0, [[1]])
+    )
+    p = write_params(train={"epochs": 5, "patience": 2, "keep": "best"}).train
+    training = fit(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), p)
+    assert (training.epoch, training.epochs().best.epoch) == (4, 2)
+
+
+def test_a_time_limit_ends_it_within_an_epoch_the_learning_rate_at_its_end(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch takes six seconds, a minute is allowed, and the schedule has come to its end by then."""
+    now, rates = 0.0, []
+    monkeypatch.setattr("tasks.training.clock.time.monotonic", lambda: now)
+    p = write_params(
+        train={"epochs": 100, "batch_size": 2, "max_minutes": 1.0, "schedule": "one_cycle", "warm_up": 0.0}
+    ).train
+    training = Training(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), Split.read("train"), 10, p, CPU)
+
+    def passes(*_: object) -> None:
+        nonlocal now
+        rates.append(training.optimizer.param_groups[0]["lr"])
+        now += 6.0
+
+    training.optimizer.register_step_post_hook(passes)
+    loop.fit(training, Split.read("validation"), LearningCurve(), Checkpoint("key", CPU))
+    assert (training.epoch, training.batch) == (4, 1)  # of three batches each
+    assert rates == pytest.approx([p.learning_rate * (1 - step / 10) for step in range(10)])
+
+
+def test_a_batch_that_the_memory_does_not_hold_says_which_would(prepared: Path) -> None:
+    class Large(quickstart.NeuralNetwork):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 1:
+                raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+            logits: torch.Tensor = super().forward(x)
+            return logits
+
+    p = write_params(train={"batch_size": 4}).train
+    with pytest.raises(
+        StageError,
+        match=r"^out of memory on cpu in batch 1 of epoch 1 with train.batch_size = 4: 1 fits; "
+        r"with train.accumulate: 4 a step is still of 4 images$",
+    ):
+        fit(Classifier(Large(), [0.0], [1.0]), p)
+
+
+def test_another_error_of_a_step_is_no_lack_of_memory(prepared: Path) -> None:
+    class Broken(quickstart.NeuralNetwork):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        fit(Classifier(Broken(), [0.0], [1.0]), write_params().train)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS")
+@pytest.mark.parametrize(
+    ("channels", "told"),
+    [
+        ([4096], r"train: out of memory on cpu in batch 1 of epoch 1 with train.batch_size = 6: [13] fits; with"),
+        ([4096, 4096], r"train: out of memory on cpu, which does not hold the network: choose a smaller train.network"),
+    ],
+)
+def test_memory_that_really_is_too_small_is_told_so(prepared: Path, channels: list[int], told: str) -> None:
+    """The process may have as much as it has after its imports, and 250 MB more."""
+    write_params(train={"network": "cnn", "cnn": {"channels": channels}, "batch_size": 6})
+    code = """
+import resource, psutil, torch._dynamo, torch.distributed.fsdp
+from tasks import train
+most = psutil.Process().memory_info().vms + (250 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+train.main()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run((sys.executable, "-c", code), env=environment, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert re.match(told, answer.stderr), answer.stderr
+
+
+def test_steps_in_bfloat16_leave_weights_and_validation_in_float32(prepared: Path) -> None:
+    full = weights(write_params(train={"learning_rate": 0.1}).train)
+    half = weights(write_params(train={"learning_rate": 0.1, "precision": "bfloat16"}).train)
+    for name, expected in full.items():
+        assert half[name].dtype == torch.float32
+        torch.testing.assert_close(half[name], expected, rtol=0, atol=1e-2)
+    assert any(not torch.equal(half[name], expected) for name, expected in full.items())
+
+
+def test_float16_needs_a_gpu(prepared: Path) -> None:
+    p = write_params(train={"precision": "float16"}).train
+    with pytest.raises(StageError, match=r"^train.precision = float16: a CPU has no arithmetic for it; choose auto"):
+        fit(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), p)

@@ -1,0 +1,71 @@
+"""What to say when the memory is too small for a batch, and how much of it a training took."""
+
+import resource
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tasks.harness.errors import StageError
+
+if TYPE_CHECKING:
+    from tasks.training.state import Training
+
+# How torch and the libraries under it say so for a CPU; for a GPU there is torch.OutOfMemoryError.
+WORDS = ("DefaultCPUAllocator", "bad_alloc", "out of memory")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in WORDS)
+
+
+def too_large(error: Exception, device: torch.device) -> Exception:
+    """Return a StageError that says that the network alone does not fit; another error as it is."""
+    if not is_out_of_memory(error):
+        return error
+    return StageError(f"out of memory on {device}, which does not hold the network: choose a smaller train.network")
+
+
+def advice(error: Exception, training: "Training", images: Tensor, targets: Tensor) -> Exception:
+    """Return a StageError that says which batch size would fit, having tried; another error as it is.
+
+    Args:
+        images: of the batch that did not fit, `uint8 [N, H, W, C]`, with its labels or shares of classes.
+    """
+    if not is_out_of_memory(error):
+        return error
+    traceback.clear_frames(error.__traceback__)  # they hold what the layers have computed so far
+    params, size = training.params, len(images) // 2
+    while size and not _fits(training, images[:size], targets[:size]):
+        size //= 2
+    fitting = size * training.ranks.size
+    together = params.batch_size * params.accumulate
+    try_this = (
+        f"{fitting} fits; with train.accumulate: {-(-together // fitting)} a step is still of {together} images"
+        if fitting
+        else "not even one image fits: choose a smaller train.network, or smaller images"
+    )
+    return StageError(
+        f"out of memory on {training.device} in batch {training.batch + 1} of epoch {training.epoch} with "
+        f"train.batch_size = {params.batch_size}: {try_this}"
+    )
+
+
+def _fits(training: "Training", images: Tensor, targets: Tensor) -> bool:
+    """Try a step without its update; batch norm of one image may refuse it for another reason, and then it fits."""
+    training.optimizer.zero_grad()
+    if training.device.type != "cpu":
+        torch.get_device_module(training.device).empty_cache()
+    try:
+        training.average_loss(training.classifier, images, targets).backward()  # type: ignore[no-untyped-call]
+    except (RuntimeError, MemoryError, ValueError) as error:
+        return not is_out_of_memory(error)
+    return True
+
+
+def peak(device: torch.device) -> tuple[int, int | None]:
+    """Return the most memory that this process has held so far, in bytes: of the host, and of its GPU if it has one."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return used, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
