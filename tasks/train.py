@@ -18,6 +18,7 @@ from tasks.harness.records import write_json
 from tasks.harness.stage import Stage, stage
 from tasks.model.classifier import JSON, PTH, Architecture, Description, Trained, build, digest, pth_bytes
 from tasks.model.determinism import set_up
+from tasks.networks.cnn import PATCHES_OF
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
 from tasks.training import memory
@@ -79,10 +80,14 @@ def train(
         classifier = build(architecture).to(device)
     except (RuntimeError, MemoryError) as error:
         raise memory.too_large(error, device) from None
+    except ValueError as error:
+        raise StageError(f"train.{architecture.network}: {error}") from None
     if ranks.first:
         print(classifier.network)
         print(f"{sum(parameter.numel() for parameter in classifier.parameters()):,} parameters", flush=True)
-    training = Training(classifier, Split.read("train"), len(architecture.class_names), params, device, ranks)
+    split = Split.read("train")
+    classifier.look_at(torch.from_numpy(split.images[:PATCHES_OF]).to(device))
+    training = Training(classifier, split, len(architecture.class_names), params, device, ranks)
     fit(training, Split.read("validation"), LearningCurve(ranks.first), checkpoint)
     return training
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tasks.harness.errors import StageError, shown
 from tasks.harness.records import read_record
 from tasks.networks import table
+from tasks.networks.cnn import Cnn
 from tasks.prepared import ClassNames, ImageShape, PerChannel, SplitName
 
 FOLDER = Path("models")
@@ -88,10 +89,18 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Make of raw images what the network takes, `float32 [N, C, H, W]`."""
         x = images.permute(0, 3, 1, 2).float() / 255
-        if self.normalizes:
-            x = (x - self.mean) / self.std
+        return (x - self.mean) / self.std if self.normalizes else x
+
+    def look_at(self, images: Tensor) -> None:
+        """Show the network training images before its first step, if it takes initial weights from them."""
+        if isinstance(self.network, Cnn):
+            self.network.look_at(self.preprocess(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.preprocess(images)
         logits: Tensor = self.network(x)
         if self.flip_at_test and not self.training:
             logits = (logits + self.network(x.flip(3))) / 2

@@ -23,6 +23,8 @@ class Mlp(Section):
 
 class Cnn(Section):
     channels: Channels
+    convolutions: int = Field(ge=1, le=16)
+    whitening: int = Field(ge=0, le=5)
 
 
 class Augment(Section):

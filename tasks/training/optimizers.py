@@ -11,7 +11,7 @@ from tasks.params.train import Train
 
 def optimizer(network: nn.Module, params: Train) -> Optimizer:
     """Build the optimiser of `params`; weights decay, biases and the parameters of normalisations do not."""
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": params.weight_decay},
         {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},

@@ -1,19 +1,25 @@
 """train: model.pth and model.json, the same bytes from the same seed, and what pixels are normalised to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torchvision.transforms import Normalize, ToTensor
 
 from tasks import train
 from tasks.harness import section
+from tasks.harness.errors import StageError
 from tasks.model import classifier
 from tasks.params.train import Train
 from tasks.prepared import Card, Split
+from tasks.training.checkpoint import Checkpoint
+from tasks.training.ranks import Ranks
 from tests.support import quickstart
 from tests.support.params import write_params
 
+CPU = torch.device("cpu")
 DEVICE = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
@@ -85,3 +91,20 @@ def test_half_is_the_tutorials_normalize(prepared: Path) -> None:
     x = torch.stack([Normalize(0.5, 0.5)(ToTensor()(image.numpy())) for image in images])
     with torch.no_grad():
         torch.testing.assert_close(model(images), model.network(x))
+
+
+def test_options_that_do_not_fit_the_images_are_named(prepared: Path) -> None:
+    write_params(train={"network": "cnn", "cnn": {"channels": [4], "convolutions": 1, "whitening": 5}})
+    card = replace(Card.read(), image_shape=[4, 28, 1])
+    with pytest.raises(StageError, match=r"^train.cnn: whitening = 5: the images of 4 x 28 pixels are smaller"):
+        train.train(train.describe(card, section.load(Train)), section.load(Train), CPU, Ranks(), Checkpoint("k", CPU))
+
+
+def test_the_first_filters_come_from_the_training_images_and_are_rebuilt_from_the_files(prepared: Path) -> None:
+    write_params(train={"network": "cnn", "cnn": {"channels": [4, 8], "convolutions": 2, "whitening": 2}})
+    train.main()
+    model, description = classifier.load()
+    assert description.options == {"channels": [4, 8], "convolutions": 2, "whitening": 2}
+    fresh = classifier.build(description)
+    fresh.look_at(torch.from_numpy(Split.read("train").images))
+    assert torch.equal(fresh.network.state_dict()["blocks.0.weight"], model.network.state_dict()["blocks.0.weight"])

@@ -4,14 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.networks.cnn import Cnn
+from tasks.networks.cnn import Cnn, Whitening
 from tasks.networks.mlp import NeuralNetwork
 
 
+@pytest.mark.parametrize(("convolutions", "whitening"), [(1, 0), (2, 0), (2, 3)])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 3), (8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 48, 3)])
-def test_images_of_any_shape_become_logits(shape: tuple[int, int, int]) -> None:
+def test_images_of_any_shape_become_logits(shape: tuple[int, int, int], convolutions: int, whitening: int) -> None:
     height, width, channels = shape
-    network = Cnn(shape, 7, [2, 3, 4, 5]).eval()
+    network = Cnn(shape, 7, [2, 3, 4, 5], convolutions, min(whitening, height, width)).eval()
     assert network(torch.zeros(2, channels, height, width)).shape == (2, 7)
 
 
@@ -29,6 +30,33 @@ def test_it_is_what_its_layers_compute() -> None:
     pooled = nn.functional.max_pool2d(nn.functional.conv2d(x, weight, padding=1), 2)
     largest = (pooled / (1 + 1e-5) ** 0.5).relu().flatten(2).max(2).values
     torch.testing.assert_close(network(x), largest @ network.classify.weight.T + bias)
+
+
+def test_the_first_filters_make_of_patches_uncorrelated_values_of_variance_1() -> None:
+    torch.manual_seed(0)
+    images = nn.functional.avg_pool2d(torch.randn(500, 3, 16, 16), 3, stride=1)  # neighbours are alike
+    network = Cnn((14, 14, 3), 10, [4], whitening=2)
+    network.look_at(images)
+    first = network.blocks[0]
+    assert isinstance(first, Whitening)
+    assert first.bias is not None
+    values = (first(images) - first.bias.view(-1, 1, 1)).transpose(0, 1).flatten(1)  # [filters, n]
+    covariance = torch.cov(values)
+    half = len(values) // 2
+    torch.testing.assert_close(covariance[:half, :half], torch.eye(half), atol=0.05, rtol=0)
+    torch.testing.assert_close(covariance[half:, :half], -covariance[:half, :half])
+
+
+def test_the_first_filters_are_not_learned_and_their_biases_are() -> None:
+    network = Cnn((8, 8, 1), 3, [4], whitening=2)
+    learned = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert "blocks.0.weight" not in learned
+    assert "blocks.0.bias" in learned
+
+
+def test_patches_larger_than_the_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"whitening = 3: the images of 2 x 8 pixels are smaller than such a patch"):
+        Cnn((2, 8, 1), 3, [4], whitening=3)
 
 
 def test_the_quickstarts_network_ends_in_a_relu_if_asked() -> None:
