@@ -46,6 +46,29 @@ def test_a_recipe_changes_what_it_says_and_nothing_else() -> None:
     assert len([line for line in new if line not in old]) == 2
 
 
+def test_a_recipe_starts_from_its_base_and_that_from_its_own() -> None:
+    Path("recipes/mine.yaml").write_text("base: quick\ntrain: {epochs: 7}\n")
+    Path("recipes/quick.yaml").write_text("base: slow\ntrain: {epochs: 1, seed: 2}\n")
+    Path("recipes/slow.yaml").write_text("train: {epochs: 50, threads: 1}\n")
+    assert recipes.changes("mine") == ["train.epochs=7", "train.threads=1", "train.seed=2"]
+
+
+@pytest.mark.parametrize(
+    ("base", "reason"),
+    [
+        ("none", r"^recipes/mine.yaml: base: none: there is no recipes/none.yaml; known here: mine, other$"),
+        ("[1]", r"^recipes/mine.yaml: base: \[1\]: there is no"),
+        ("mine", r"^recipes/mine.yaml: base: mine -> mine goes round in a circle$"),
+        ("other", r"^recipes/mine.yaml: base: mine -> other -> mine goes round in a circle$"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(base: str, reason: str) -> None:
+    Path("recipes/mine.yaml").write_text(f"base: {base}\n")
+    Path("recipes/other.yaml").write_text("base: mine\n")
+    with pytest.raises(ParamsError, match=reason):
+        recipes.changes("mine")
+
+
 def test_a_name_stays_a_name() -> None:
     Path("recipes/mine.yaml").write_text('download:\n  path: "1e3"\n  csv: {file: "a: b"}\n')
     assert recipes.changes("mine") == ['download.path="1e3"', 'download.csv.file="a: b"']
