@@ -152,12 +152,11 @@ def _retrieve(archive: Archive, source: Path | str, folder: Path) -> Path:
             _download(url, output, archive)
         if (size := Path(output).stat().st_size) != archive.size:
             raise SourceError(f"sent {size} bytes instead of {archive.size}")
+        if (md5 := pooch.file_hash(output, "md5")) != archive.md5:
+            raise SourceError(f"sent other bytes: their MD5 is {md5}, not {archive.md5}")
 
     url = str(source / archive.name) if isinstance(source, Path) else source + archive.name
-    try:
-        path = pooch.retrieve(url, f"md5:{archive.md5}", archive.name, folder, downloader=transfer)
-    except ValueError:  # pooch's word for a checksum that does not match
-        raise SourceError(f"sent other bytes: their MD5 is not {archive.md5}") from None
+    path = pooch.retrieve(url, f"md5:{archive.md5}", archive.name, folder, downloader=transfer)
     origin = f"from {_shown(source)}" if transferred else "fetched before"
     print(f"{archive.name}: {archive.size:,} bytes, checksum verified, {origin}", flush=True)
     return Path(path)

@@ -1,6 +1,7 @@
 """Archives from whichever source delivers them whole."""
 
 import gzip
+import hashlib
 import shutil
 import subprocess
 import tarfile
@@ -170,7 +171,7 @@ def test_every_source_and_its_reason_is_listed(
         (lambda data: data[:-1], "sent {less} bytes instead of {size}"),
         (lambda data: data + b"x", "sent {more} bytes instead of {size}"),
         (lambda data: b"", "sent 0 bytes instead of {size}"),
-        (lambda data: data[:-1] + bytes((data[-1] ^ 1,)), "sent other bytes: their MD5 is not"),
+        (lambda data: data[:-1] + bytes((data[-1] ^ 1,)), "sent other bytes: their MD5 is {spoilt}, not {md5}"),
     ],
     ids=["truncated", "too long", "empty", "corrupted"],
 )
@@ -186,7 +187,9 @@ def test_a_spoilt_archive_never_passes_for_a_whole_one(  # type: ignore[no-untyp
         monkeypatch.setenv("DATA_MIRROR", str(workspace))
     else:
         use_mirrors(monkeypatch, mirror.url("ok"))
-    assert reason.format(less=len(good) - 1, more=len(good) + 1, size=len(good)) in refusal()
+    md5, spoilt = (hashlib.md5(data).hexdigest() for data in (good, spoil(good)))
+    said = reason.format(less=len(good) - 1, more=len(good) + 1, size=len(good), md5=md5, spoilt=spoilt)
+    assert said in refusal()
     assert not list((fetch.CACHE / "fashion_mnist").iterdir())
 
 
