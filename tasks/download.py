@@ -26,7 +26,8 @@ def main() -> None:
             print(f"{sum(1 for _ in taken.items):,} images of {len(taken.class_names)} classes")
             return
         print(f"Fetching {params.dataset}", flush=True)
-        fetch.unpack(fetch.fetch(params.dataset), running.path("data/raw") / dataset.folder)
+        form, archives = fetch.fetch(params.dataset)
+        fetch.unpack(archives, running.path("data/raw") / form.folder)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from tasks.data.datasets import DATASETS, RAW, Dataset
+from tasks.data.datasets import CIFAR_ROW, DATASETS, RAW, Dataset
 from tasks.data.source import CHUNK_BYTES, Indices, Raw, Source
 from tasks.harness.errors import StageError
-from tasks.prepared import Images
+from tasks.prepared import Images, Labels
 
 FETCH_AGAIN = "fetch it again: dvc repro --force --single-item download"
+
+Batch = tuple[Images, Labels]  # of CIFAR: uint8 [n, 3072], all red before all green and all blue; and int64 [n]
 
 
 def read(name: str) -> Raw:
@@ -27,7 +29,8 @@ def read(name: str) -> Raw:
         StageError: a file is not what it should be.
     """
     dataset = DATASETS[name]
-    return READERS[dataset.format](RAW / dataset.folder, dataset)
+    form = next((form for form in dataset.forms() if (RAW / form.folder).is_dir()), dataset)
+    return READERS[form.format](RAW / form.folder, form)
 
 
 def read_idx(folder: Path, dataset: Dataset) -> Raw:
@@ -54,6 +57,15 @@ def read_cifar10(folder: Path, _: Dataset) -> Raw:
     return _read_cifar(batches, folder / "test_batch", "labels", folder / "batches.meta", "label_names")
 
 
+def read_cifar10_binary(folder: Path, dataset: Dataset) -> Raw:
+    training = [folder / f"data_batch_{number}.bin" for number in range(1, 6)]
+    return Raw(
+        class_names=list(dataset.class_names),
+        training=_cifar_source(training, _read_rows),
+        test=_cifar_source([folder / "test_batch.bin"], _read_rows),
+    )
+
+
 def read_cifar100(folder: Path, _: Dataset) -> Raw:
     return _read_cifar([folder / "train"], folder / "test", "fine_labels", folder / "meta", "fine_label_names")
 
@@ -62,6 +74,7 @@ READERS: dict[str, Callable[[Path, Dataset], Raw]] = {
     "idx": read_idx,
     "digits": read_digits,
     "cifar10": read_cifar10,
+    "cifar10_binary": read_cifar10_binary,
     "cifar100": read_cifar100,
 }
 
@@ -109,25 +122,35 @@ def _read_cifar(training: list[Path], test: Path, labels: str, meta: Path, names
     class_names = _unpickle(meta).get(names)
     if not isinstance(class_names, list):
         raise StageError(f"{meta} has no {names}; {FETCH_AGAIN}")
-    return Raw(class_names, _cifar_source(training, labels), _cifar_source([test], labels))
 
-
-def _cifar_source(files: list[Path], key: str) -> Source:
-    def batch(file: Path) -> tuple[Images, list[int]]:
+    def read_batch(file: Path) -> Batch:
         contents = _unpickle(file)
-        rows, labels = np.asarray(contents.get("data")), list(contents.get(key, ()))
-        if rows.dtype != np.uint8 or rows.shape != (len(labels), 3 * 32 * 32):
-            raise StageError(f"{file} is not a batch of CIFAR with uint8 rows of 3,072 and {key}; {FETCH_AGAIN}")
-        return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+        rows, values = np.asarray(contents.get("data")), list(contents.get(labels, ()))
+        if rows.dtype != np.uint8 or rows.shape != (len(values), 3 * 32 * 32):
+            raise StageError(f"{file} is not a batch of CIFAR with uint8 rows of 3,072 and {labels}; {FETCH_AGAIN}")
+        return rows, np.array(values, np.int64)
 
+    return Raw(class_names, _cifar_source(training, read_batch), _cifar_source([test], read_batch))
+
+
+def _read_rows(file: Path) -> Batch:
+    """Read a batch of CIFAR-10's binary version (format: https://www.cs.toronto.edu/~kriz/cifar.html)."""
+    contents = np.fromfile(file, np.uint8)
+    if not len(contents) or len(contents) % CIFAR_ROW:
+        raise StageError(f"{file} ({len(contents)} bytes) is not a batch of CIFAR with rows of 3,073; {FETCH_AGAIN}")
+    rows = contents.reshape(-1, CIFAR_ROW)
+    return rows[:, 1:], rows[:, 0].astype(np.int64)
+
+
+def _cifar_source(files: list[Path], read_batch: Callable[[Path], Batch]) -> Source:
     def chunks() -> Iterator[Images]:
         step = CHUNK_BYTES // (3 * 32 * 32)
         for file in files:
-            images, _ = batch(file)
+            images = read_batch(file)[0].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
             for start in range(0, len(images), step):
                 yield np.ascontiguousarray(images[start : start + step])
 
-    values = np.concatenate([np.array(batch(file)[1], np.int64) for file in files])
+    values = np.concatenate([read_batch(file)[1] for file in files])
     formats = Counter({(32, 32, "RGB"): len(values)})
     return Source(values, (32, 32, 3), lambda: _indexed(chunks()), tuple(files), formats)
 

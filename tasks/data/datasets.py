@@ -2,7 +2,8 @@
 
 A row says which archives make the dataset and in which format, where they come from, where torchvision looks for them
 under `data/raw`, and what the classes are called. MD5 sums and mirrors are those of torchvision 0.29 (a test compares
-them), which has them from the datasets' publishers.
+them), which has them from the datasets' publishers. The MD5 sums of CIFAR-10's binary version are those of the files
+in its publisher's cifar-10-binary.tar.gz.
 """
 
 from collections.abc import Iterator
@@ -11,33 +12,51 @@ from pathlib import Path
 from typing import Literal
 
 RAW = Path("data/raw")
+LABELS = "labels.bin"  # of all batches that a mirror has as sprites, a byte each
+CIFAR_ROW = 1 + 3 * 32 * 32  # bytes of an image in CIFAR-10's binary version: its label, and its pixels
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file of a dataset as its publisher ships it, .gz or .tar.gz."""
+    """One file of a dataset as its publisher ships it, .gz, .tar.gz or .bin."""
 
     name: str
     size: int  # bytes
     md5: str
+    sprite: str = ""  # the file that a mirror has of a .bin file: its images in one picture, but without their labels
+    first_label: int = 0  # where in LABELS those begin
+
+    @property
+    def delivered(self) -> str:
+        """The name of the file that a source has."""
+        return self.sprite or self.name
 
 
 @dataclass(frozen=True)
 class Dataset:
-    format: Literal["idx", "digits", "cifar10", "cifar100", "files"]
+    format: Literal["idx", "digits", "cifar10", "cifar10_binary", "cifar100", "files"]
     archives: tuple[Archive, ...] = ()
     folder: str = ""  # below data/raw, of the unpacked files
     members: tuple[str, ...] = ()  # of that folder, in a .tar.gz archive; a .gz archive holds one file of its own name
     class_names: tuple[str, ...] = ()  # empty: the files say
     mirrors: tuple[str, ...] = ()  # base URLs, tried in this order
     package: str = ""  # the installed package and the folder inside it that ship the archives, instead of mirrors
+    instead: "Dataset | None" = None  # the same images in other archives, which DATA_MIRROR may have instead of the one
+
+    def forms(self) -> Iterator["Dataset"]:
+        """Yield this dataset, and what may be there instead."""
+        yield self
+        if self.instead:
+            yield self.instead
 
     def files(self) -> Iterator[Path]:
         """Yield every file below data/raw that unpacking the archives makes, and the archives beside them."""
-        for archive in self.archives:
-            path = kept(archive.name, Path(self.folder))
-            yield path
-            yield from (Path(self.folder, name) for name in self.members or (path.stem,))
+        for form in self.forms():
+            for archive in form.archives:
+                path = kept(archive.name, Path(form.folder))
+                yield path
+                if path.suffix == ".gz":
+                    yield from (Path(form.folder, name) for name in form.members or (path.stem,))
 
 
 def kept(archive: str, folder: Path) -> Path:
@@ -110,6 +129,31 @@ DATASETS = {
         folder="cifar-10-batches-py",
         members=("batches.meta", *(f"data_batch_{number}" for number in range(1, 6)), "readme.html", "test_batch"),
         mirrors=("https://www.cs.toronto.edu/~kriz/",),
+        instead=Dataset(
+            format="cifar10_binary",
+            archives=(
+                Archive(LABELS, 60000, "f8f5d533d58aebceda8f45f2593c8bbf"),
+                Archive("data_batch_1.bin", 30730000, "5dd7e06a14cb22eb9f671a540d1b7c25", "data_batch_1.webp", 0),
+                Archive("data_batch_2.bin", 30730000, "5ea93a67294ea407fff1d09f752e9692", "data_batch_2.webp", 10000),
+                Archive("data_batch_3.bin", 30730000, "942cd6a4bcdd0dd3c604fbe906cb4421", "data_batch_3.webp", 20000),
+                Archive("data_batch_4.bin", 30730000, "ae636b3ba5c66a11e91e8cb52e771fcb", "data_batch_4.webp", 30000),
+                Archive("data_batch_5.bin", 30730000, "53f37980c15c3d472c316c40844f3f0d", "data_batch_5.webp", 40000),
+                Archive("test_batch.bin", 30730000, "803d5f7f4d78ea53de84dbe85f74fb6d", "test_batch.webp", 50000),
+            ),
+            folder="cifar-10-batches-bin",
+            class_names=(
+                "airplane",
+                "automobile",
+                "bird",
+                "cat",
+                "deer",
+                "dog",
+                "frog",
+                "horse",
+                "ship",
+                "truck",
+            ),
+        ),
     ),
     "cifar100": Dataset(
         format="cifar100",

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tasks.data import datasets
 from tasks.data.datasets import Archive, Dataset
 from tasks.prepared import Images, Labels
+
+assert datasets.DATASETS["cifar10"].instead
+CIFAR10 = datasets.DATASETS["cifar10"].instead  # before a test puts a made one in its place
 
 
 def made_images(count: int, seed: int = 0) -> tuple[Images, Labels]:
@@ -43,19 +47,48 @@ def with_archives(row: Dataset, files: dict[str, bytes]) -> Dataset:
     return replace(row, archives=listed, mirrors=())
 
 
+def made_rows(batch: int, images: int) -> tuple[Images, Labels]:
+    """Make the images `uint8 [N, 3072]` and labels `int64 [N]` of a batch of a CIFAR."""
+    return np.random.default_rng(batch).integers(0, 256, (images, 3072), np.uint8), (np.arange(images) + batch) % 2
+
+
+def made_sprites(images: int = 8) -> tuple[dict[str, bytes], Dataset]:
+    """Make the sprites and labels of the CIFAR-10 of `made_cifar`, four images a row, and the row that names them."""
+    labels, archives = b"", list(CIFAR10.archives)
+    files = {datasets.LABELS: b""}
+    for number, archive in enumerate(archives[1:]):
+        rows, values = made_rows(number, images)
+        tiles = rows.reshape(images // 4, 4, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(images * 8, 128, 3)
+        binary = np.c_[values.astype(np.uint8), rows].tobytes()
+        archives[number + 1] = replace(
+            archive, size=len(binary), md5=hashlib.md5(binary).hexdigest(), first_label=len(labels)
+        )
+        files[archive.sprite] = sprite(tiles)
+        labels += values.astype(np.uint8).tobytes()
+    files[datasets.LABELS] = labels
+    archives[0] = replace(archives[0], size=len(labels), md5=hashlib.md5(labels).hexdigest())
+    return files, replace(CIFAR10, archives=tuple(archives))
+
+
+def sprite(pixels: Images) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
+    return buffer.getvalue()
+
+
 def made_cifar(name: str, images: int) -> dict[str, bytes]:
     """Make the archive of a CIFAR with `images` in each batch, pickled as Python 2 did, and its class names."""
     row = datasets.DATASETS[name]
     if name == "cifar10":
         labels, meta = "labels", ("batches.meta", "label_names")
-        names, batches = [f"class {k}" for k in range(10)], [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+        names, batches = CIFAR10.class_names, [Path(archive.name).stem for archive in CIFAR10.archives[1:]]
     else:
         labels, meta = "fine_labels", ("meta", "fine_label_names")
-        names, batches = [f"class {k}" for k in range(100)], ["train", "test"]
-    files: dict[str, Any] = {meta[0]: {meta[1]: names}}
+        names, batches = tuple(f"class {k}" for k in range(100)), ["train", "test"]
+    files: dict[str, Any] = {meta[0]: {meta[1]: list(names)}}
     for seed, batch in enumerate(batches):
-        rows = np.random.default_rng(seed).integers(0, 256, (images, 3072), np.uint8)
-        files[batch] = {"data": rows, labels: [k % 2 for k in range(images)]}
+        rows, values = made_rows(seed, images)
+        files[batch] = {"data": rows, labels: values.tolist()}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for file, contents in files.items():

@@ -1,6 +1,9 @@
 """Readers of the publishers' formats, compared with torchvision's and scikit-learn's."""
 
+import json
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from sklearn.datasets import load_digits
 from tasks import download, transform
 from tasks.data import archives, datasets
 from tasks.prepared import SPLITS, Card, Split
-from tests.support.made import idx, made, with_archives
+from tests.support.made import idx, made, made_sprites, with_archives
 from tests.support.params import write_params
 from tests.support.refusal import refusal
 
@@ -71,7 +74,7 @@ def test_images_and_labels_must_be_as_many(raw: Path) -> None:
 
 
 def test_every_dataset_has_a_reader() -> None:
-    formats = {dataset.format for dataset in datasets.DATASETS.values()}
+    formats = {form.format for dataset in datasets.DATASETS.values() for form in dataset.forms()}
     assert formats == {*archives.READERS, "files"}
 
 
@@ -139,3 +142,39 @@ def test_a_file_that_is_not_cifars_is_named_and_runs_no_code(
     path.write_bytes(contents)
     assert f"{path} {reason}" in refusal()
     assert not Path("evil").exists()
+
+
+def test_cifar10_of_sprites_is_prepared_byte_for_byte_as_cifar10_of_pickles(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(download={"dataset": "cifar10"}, transform={"validation_fraction": 0.25})
+    pickles, (sprites, instead) = made("cifar10"), made_sprites()
+    row = replace(with_archives(datasets.DATASETS["cifar10"], pickles), instead=instead)
+    monkeypatch.setitem(datasets.DATASETS, "cifar10", row)
+    prepared = []
+    for files, folder in ((pickles, row.folder), (sprites, instead.folder)):
+        mirror = workspace / folder / "cifar10"
+        mirror.mkdir(parents=True)
+        for name, contents in files.items():
+            (mirror / name).write_bytes(contents)
+        monkeypatch.setenv("DATA_MIRROR", str(mirror.parent))
+        shutil.rmtree(".cache", ignore_errors=True)
+        download.main()
+        transform.main()
+        card = json.loads(Path("data/prepared/dataset.json").read_text())
+        sources = card.pop("sources")
+        assert {Path(source).parent.name for source in sources} == {folder}
+        arrays = {path.name: path.read_bytes() for path in Path("data/prepared").glob("*.npy")}
+        prepared.append((arrays, card, Path("reports/data.json").read_bytes()))
+    assert len(prepared[0][0]) == 6
+    assert prepared[0] == prepared[1]
+
+
+@pytest.mark.parametrize("contents", [b"", b"0" * 3072, b"0" * 3074])
+def test_a_file_that_is_no_batch_of_the_binary_version_is_named(workspace: Path, contents: bytes) -> None:
+    write_params(download={"dataset": "cifar10"})
+    folder = Path("data/raw/cifar-10-batches-bin")
+    folder.mkdir(parents=True)
+    for number in range(1, 6):
+        (folder / f"data_batch_{number}.bin").write_bytes(contents if number == 3 else b"0" * 3073)
+    assert f"{folder}/data_batch_3.bin ({len(contents)} bytes) is not a batch of CIFAR with rows of 3,073" in refusal()

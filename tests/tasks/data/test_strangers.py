@@ -10,7 +10,7 @@ from tasks import download, transform
 from tasks.data import fetch, strangers
 from tasks.data.datasets import DATASETS, RAW
 from tasks.harness.errors import StageError
-from tests.support.made import made
+from tests.support.made import CIFAR10, made
 
 
 @pytest.mark.parametrize("folder", ["data/raw", "data/prepared"])
@@ -60,6 +60,16 @@ def test_what_download_makes_is_known(workspace: Path, name: str) -> None:
     fetch.unpack(archives, RAW / DATASETS[name].folder)
     assert len(list(RAW.rglob("*"))) > len(archives)
     strangers.check()
+
+
+def test_what_download_makes_of_sprites_is_known(workspace: Path) -> None:
+    for archive in CIFAR10.archives:
+        Path(archive.name).touch()
+    fetch.unpack([Path(archive.name) for archive in CIFAR10.archives], RAW / CIFAR10.folder)
+    strangers.check()
+    (RAW / CIFAR10.folder / "data_batch_1").touch()
+    with pytest.raises(StageError, match="holds 'cifar-10-batches-bin/data_batch_1', which no run has made"):
+        strangers.check()
 
 
 def test_what_download_makes_of_digits_is_known(workspace: Path) -> None:
