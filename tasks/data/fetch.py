@@ -139,12 +139,12 @@ def _offers(archive: Archive, name: str, sources: list[Path | str]) -> list[Offe
     """List who may have an archive, and who may have those that replace it, which no public mirror has."""
     dataset = DATASETS[name]
     offers: list[Offer] = []
+    if dataset.instead and _cached(dataset.instead, name):  # whichever sources there are now
+        offers.append((CACHE / name, dataset.instead.archives))
     for source in sources:
         offers.append((source, (archive,)))
         if dataset.instead and source not in dataset.mirrors:
             offers.append((source, dataset.instead.archives))
-    if dataset.instead and _cached(dataset.instead, name) and not _cached(dataset, name):
-        offers.insert(0, (CACHE / name, dataset.instead.archives))
     return offers
 
 

@@ -1,6 +1,7 @@
 """Each dataset from its files to a model: classic ones, made in their publishers' formats, and images of one's own."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from flows import recipes
 from serving.session import open_session
 from tasks.data import fetch
 from tasks.data.datasets import DATASETS
+from tasks.prepared import SPLITS, Split
 from tests.support.made import made
 from tests.support.project import Command, change, copy_project
 
@@ -61,6 +63,26 @@ def test_it_is_trained_on_and_the_model_takes_its_images(name: str, project: Pat
     Image.fromarray(images[0].squeeze()).save(project / "image.png")
     printed = command("python", "-m", "serving.predict", "image.png", cwd=project).stdout
     assert printed.startswith(f"image.png: {card['class_names'][logits[0].argmax()]} ")
+
+
+@pytest.mark.skipif(
+    "DATA_MIRROR" not in os.environ or not fetch.answers("cifar10"), reason="DATA_MIRROR with CIFAR-10 is not set"
+)
+def test_the_real_cifar10_is_prepared_in_its_publishers_order(project: Path, command: Command) -> None:
+    change(project, *recipes.changes("cifar10"))
+    mirror = os.environ["DATA_MIRROR"]
+    mirror = mirror if "://" in mirror else str(Path(mirror).absolute())
+    command("python", "-m", "tasks", "download", cwd=project, DATA_MIRROR=mirror, PUBLIC_MIRRORS="off")
+    command("python", "-m", "tasks", "transform", cwd=project)
+    train, validation, test = (Split.read(name, project / "data/prepared") for name in SPLITS)
+    assert [np.bincount(split.labels).tolist() for split in (train, validation, test)] == [
+        [count] * 10 for count in (4500, 500, 1000)
+    ]
+    # Figures that those who use the dataset publish: the first labels, and the mean of the 50,000 training images.
+    assert test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
+    assert train.labels[:3].tolist() == [6, 9, 9]
+    mean = (train.images.mean((0, 1, 2)) * 45_000 + validation.images.mean((0, 1, 2)) * 5_000) / 50_000 / 255
+    assert mean == pytest.approx([0.49139968, 0.48215841, 0.44653091], abs=1e-7)
 
 
 def draw(folder: Path, number: int) -> str:

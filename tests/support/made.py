@@ -63,17 +63,13 @@ def made_sprites(images: int = 8) -> tuple[dict[str, bytes], Dataset]:
         archives[number + 1] = replace(
             archive, size=len(binary), md5=hashlib.md5(binary).hexdigest(), first_label=len(labels)
         )
-        files[archive.sprite] = sprite(tiles)
+        buffer = io.BytesIO()
+        Image.fromarray(tiles).save(buffer, "WEBP", lossless=True)
+        files[archive.sprite] = buffer.getvalue()
         labels += values.astype(np.uint8).tobytes()
     files[datasets.LABELS] = labels
     archives[0] = replace(archives[0], size=len(labels), md5=hashlib.md5(labels).hexdigest())
     return files, replace(CIFAR10, archives=tuple(archives))
-
-
-def sprite(pixels: Images) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
-    return buffer.getvalue()
 
 
 def made_cifar(name: str, images: int) -> dict[str, bytes]:
@@ -90,13 +86,13 @@ def made_cifar(name: str, images: int) -> dict[str, bytes]:
         rows, values = made_rows(seed, images)
         files[batch] = {"data": rows, labels: values.tolist()}
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for file, contents in files.items():
             data = pickle.dumps(contents, protocol=2)
             member = tarfile.TarInfo(f"{row.folder}/{file}")
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    return {row.archives[0].name: buffer.getvalue()}
+    return {row.archives[0].name: gzip.compress(buffer.getvalue(), mtime=0)}
 
 
 def made(name: str, images: int = 8) -> dict[str, bytes]:

@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import io
+import re
 import shutil
 import subprocess
 import tarfile
@@ -12,10 +14,11 @@ from pathlib import Path
 
 import pytest
 import torchvision
+from PIL import Image
 
 from tasks import download
 from tasks.data import datasets, fetch
-from tests.support.made import made, with_archives
+from tests.support.made import CIFAR10, made, made_rows, made_sprites, with_archives
 from tests.support.mirror import Mirror, serve
 from tests.support.params import write_params
 
@@ -260,3 +263,181 @@ def test_public_mirrors_that_are_neither_on_nor_off_are_refused(
     monkeypatch.setenv("PUBLIC_MIRRORS", word)
     assert refusal().startswith(f"download: PUBLIC_MIRRORS is {word!r}: it should be on, or off where only DATA_MIRROR")
     assert not mirror.requests
+
+
+BATCHES = [Path(archive.name).stem for archive in CIFAR10.archives[1:]]
+
+
+@pytest.fixture
+def sprites(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The sprites and labels of a made CIFAR-10, whose publisher's archive is on no mirror."""
+    write_params(download={"dataset": "cifar10"})
+    files, instead = made_sprites()
+    row = replace(with_archives(datasets.DATASETS["cifar10"], made("cifar10")), instead=instead)
+    monkeypatch.setitem(datasets.DATASETS, "cifar10", row)
+    return files
+
+
+def put(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the folder of CIFAR-10 in DATA_MIRROR hold these files."""
+    folder = Path("mirror/cifar10")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, contents in files.items():
+        (folder / name).write_bytes(contents)
+    monkeypatch.setenv("DATA_MIRROR", "mirror")
+    return folder
+
+
+def in_raw() -> list[str]:
+    return sorted(str(path.relative_to("data/raw")) for path in Path("data/raw").rglob("*") if path.is_file())
+
+
+OF_SPRITES = ["cifar-10-batches-bin/" + name for name in (*(f"{batch}.bin" for batch in BATCHES[:5]), "labels.bin")]
+OF_SPRITES.append("cifar-10-batches-bin/test_batch.bin")
+
+
+@pytest.mark.parametrize("by", ["folder", "url"])
+def test_sprites_become_the_publishers_binary_batches(
+    sprites: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    with serve(sprites) as server:
+        if by == "folder":
+            put(sprites, monkeypatch)
+        else:
+            monkeypatch.setenv("DATA_MIRROR", server.url("ok"))
+        assert fetch.answers("cifar10")
+        download.main()
+    assert in_raw() == OF_SPRITES
+    for number, batch in enumerate(BATCHES):
+        rows, labels = made_rows(number, 8)
+        binary = b"".join(bytes((label,)) + row.tobytes() for label, row in zip(labels, rows, strict=True))
+        assert Path(f"data/raw/cifar-10-batches-bin/{batch}.bin").read_bytes() == binary
+    monkeypatch.delenv("DATA_MIRROR")
+    shutil.rmtree(fetch.CACHE)
+    assert fetch.answers("cifar10"), "it is in data/raw"
+
+
+def test_of_a_mirror_with_both_the_publishers_archive_is_taken(
+    sprites: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(sprites | made("cifar10"), monkeypatch)
+    download.main()
+    assert "cifar-10-python.tar.gz" in in_raw()
+    assert not set(in_raw()) & set(OF_SPRITES)
+    Path("mirror/cifar10/cifar-10-python.tar.gz").unlink()
+    download.main()
+    assert "cifar-10-python.tar.gz" in in_raw(), "it was fetched before"
+
+
+def test_sprites_are_asked_of_no_public_mirror(sprites: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(sprites) as server:
+        row = replace(datasets.DATASETS["cifar10"], mirrors=(server.url("ok"),))
+        monkeypatch.setitem(datasets.DATASETS, "cifar10", row)
+        assert "no source delivered cifar-10-python.tar.gz" in refusal()
+        assert server.requests["ok"] == fetch.ATTEMPTS
+
+
+@pytest.mark.parametrize("missing", ["labels.bin", "data_batch_1.webp", "test_batch.webp"])
+def test_half_a_set_of_sprites_is_none(
+    sprites: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = put({name: contents for name, contents in sprites.items() if name != missing}, monkeypatch).resolve()
+    monkeypatch.setenv("PUBLIC_MIRRORS", "off")
+    message = refusal()
+    reason = f"{folder}: {missing}, one of 7 files of which all are needed: No such file or directory\n"
+    assert f"Tried:\n  {folder}: No such file or directory\n  {reason}Set DATA_MIRROR" in message
+    assert "cifar10/cifar-10-python.tar.gz or all of labels.bin, data_batch_1.webp, " in message
+    monkeypatch.setenv("PUBLIC_MIRRORS", "on")
+    capsys.readouterr()
+    with serve(made("cifar10")) as server:
+        row = replace(datasets.DATASETS["cifar10"], mirrors=(server.url("ok"),))
+        monkeypatch.setitem(datasets.DATASETS, "cifar10", row)
+        download.main()
+    assert "cifar-10-python.tar.gz" in in_raw()
+    assert (reason in capsys.readouterr().out) == (missing != "labels.bin")
+
+
+def test_of_sprites_only_the_rest_is_fetched_and_later_none(
+    sprites: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "ATTEMPTS", 1)
+    last = sprites.pop("test_batch.webp")
+    with serve(sprites) as server:
+        monkeypatch.setenv("DATA_MIRROR", server.url("ok"))
+        monkeypatch.setenv("PUBLIC_MIRRORS", "off")
+        refusal()
+        asked = server.requests["ok"]
+        server.files["test_batch.webp"] = last
+        (fetch.CACHE / "cifar10/data_batch_2.bin").write_bytes(b"rot")
+        download.main()
+        assert server.requests["ok"] == asked + 3, "the archive, the batch that rotted, the one that was missing"
+        first = {name: Path("data/raw", name).read_bytes() for name in in_raw()}
+    monkeypatch.delenv("DATA_MIRROR")
+    download.main()
+    put(made("cifar10"), monkeypatch)
+    download.main()
+    assert {name: Path("data/raw", name).read_bytes() for name in in_raw()} == first
+    assert sorted(first) == OF_SPRITES
+
+
+def animated() -> bytes:
+    buffer = io.BytesIO()
+    frames = [Image.new("RGB", (128, 64), colour) for colour in ("red", "blue")]
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def picture(size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("file", "contents", "reason"),
+    [
+        ("data_batch_3.webp", b"", "not a PNG, JPEG, WebP or BMP image"),
+        ("data_batch_3.webp", b"<html>", "not a PNG, JPEG, WebP or BMP image"),
+        ("data_batch_3.webp", "cut", "broken image ("),
+        ("data_batch_3.webp", animated(), "an animation of 2 frames"),
+        ("data_batch_3.webp", (64, 64), "64 x 64 pixels are not 8 images of 32 x 32 in rows"),
+        ("data_batch_3.webp", (130, 64), "130 x 64 pixels are not 8 images of 32 x 32 in rows"),
+        ("data_batch_3.webp", (16, 16), "16 x 16 pixels are not 8 images of 32 x 32 in rows"),
+        ("data_batch_3.webp", (8000, 8000), "8000 x 8000 pixels are more than 50,000,000"),
+        ("data_batch_3.webp", (16000, 16000), "more than 50,000,000 pixels"),
+        ("labels.bin", b"\0" * 47, "sent 47 bytes instead of 48"),
+    ],
+    ids=["empty", "no image", "cut", "animated", "small", "no multiple", "tiny", "large", "bomb", "few labels"],
+)
+def test_what_is_no_sprite_is_refused(
+    sprites: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    contents: bytes | str | tuple[int, int],
+    reason: str,
+) -> None:
+    if isinstance(contents, tuple):
+        contents = picture(contents)
+    put(sprites | {file: sprites[file][:-1000] if isinstance(contents, str) else contents}, monkeypatch)
+    assert f"{file}, one of 7 files of which all are needed: {reason}" in refusal()
+    assert f"{Path(file).stem}.bin" not in {path.name for path in (fetch.CACHE / "cifar10").iterdir()}
+
+
+@pytest.mark.parametrize("file", ["data_batch_3.webp", "labels.bin"])
+def test_other_images_or_labels_are_refused_by_both_checksums(
+    sprites: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    instead = datasets.DATASETS["cifar10"].instead
+    assert instead
+    name, right = ("data_batch_3.bin", instead.archives[3].md5) if "batch" in file else (file, instead.archives[0].md5)
+    what = "other images or labels: as data_batch_3.bin their" if "batch" in file else "other bytes: their"
+    put(sprites | {file: sprites["data_batch_2.webp"] if "batch" in file else b"\1" * 48}, monkeypatch)
+    reason = rf"{file}, one of 7 files of which all are needed: sent {what} MD5 is [0-9a-f]{{32}}, not {right}"
+    assert re.search(reason, refusal())
+    assert not (fetch.CACHE / "cifar10" / name).exists()
+
+
+def test_a_pillow_without_webp_is_named(sprites: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    put(sprites, monkeypatch)
+    monkeypatch.setattr("tasks.data.sprites.features.check", lambda _: False)
+    assert "data_batch_1.webp, one of 7 files of which all are needed: this Pillow is built without WebP" in refusal()
