@@ -1,0 +1,149 @@
+"""Run recipes with several seeds, and keep what they came to in docs/recipes.md and in the recipes themselves.
+
+Each run is `python -m tasks train` and `evaluate` as processes, on a clone of what is committed. A row of recipes.csv is a
+run; those of recipes that have changed since are dropped.
+
+Reads:  DATA_MIRROR (a folder with the archives), recipes/
+Writes: benchmarks/recipes.csv, docs/recipes.md between the markers, recipes/NAME.yaml: its line of what to expect
+Run:    python -m benchmarks.recipes NAME [SEED]...   (without a name: write the table anew from the rows)
+"""
+
+import csv
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+from statistics import mean, median
+
+from pydantic import TypeAdapter
+
+from benchmarks.__main__ import PYTHON, clone, machine, output, run
+from flows import overrides, recipes
+from tasks.evaluation.record import Evaluation
+
+ROWS = Path(__file__).with_suffix(".csv")
+PAGE = Path("docs/recipes.md")
+TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
+EXPECT = re.compile(r"^# To expect: .*\n(?:#   .*\n)*", re.MULTILINE)
+WIDTH = 116
+HEAD = """| recipe | accuracy | calibration error | n | trained in | on |
+|---|---:|---:|---:|---:|---|"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a recipe came to once."""
+
+    recipe: str
+    values: str  # a digest of what the recipe sets
+    seed: int
+    accuracy: float  # of the test images
+    calibration_error: float
+    train_s: float  # of the stage as a process
+    machine: str
+
+
+def main(arguments: list[str]) -> None:
+    write(read())
+    if arguments:
+        name, *seeds = arguments
+        for result in measure(name, [int(seed) for seed in seeds] or [0]):
+            again = (result.recipe, result.seed)
+            write([*(other for other in read() if (other.recipe, other.seed) != again), result])
+
+
+def digest(recipe: str) -> str:
+    """Hash what a recipe sets, so that a result is known to be of the recipe as it is now."""
+    values = recipes.changes(recipe) if recipe in recipes.known() else []
+    return hashlib.sha256("\n".join(values).encode()).hexdigest()[:12]
+
+
+def read() -> list[Result]:
+    """Read the rows of the recipes as they are now."""
+    if not ROWS.exists():
+        return []
+    with ROWS.open(newline="", encoding="utf-8") as file:
+        results = [TypeAdapter(Result).validate_python(row) for row in csv.DictReader(file)]
+    return [result for result in results if result.values == digest(result.recipe)]
+
+
+def measure(name: str, seeds: list[int]) -> Iterator[Result]:
+    """Run a recipe once with each seed, the data prepared once."""
+    os.environ["PATH"] = os.pathsep.join((str(Path(PYTHON).parent), os.environ["PATH"]))
+    os.environ["DATA_MIRROR"] = str(Path(os.environ["DATA_MIRROR"]).resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        project = clone(Path(folder) / "project", name)
+        output(project, PYTHON, "-m", "dvc", "repro", "transform")
+        params = project / "params.yaml"
+        text = params.read_text(encoding="utf-8")
+        for seed in seeds:
+            params.write_text(overrides.apply(text, [f"train.seed={seed}"])[0], encoding="utf-8")
+            seconds = run(project, PYTHON, "-m", "tasks", "train")
+            output(project, PYTHON, "-m", "tasks", "evaluate")
+            test = Evaluation.read(project)
+            print(f"{name}, seed {seed}: {test.accuracy:.2%} in {seconds:.0f} s", flush=True)
+            yield Result(name, digest(name), seed, test.accuracy, test.calibration_error, round(seconds, 1), machine())
+
+
+def write(results: list[Result]) -> None:
+    """Keep the rows, and write table and recipes from them."""
+    results = sorted(results, key=astuple)
+    with ROWS.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.DictWriter(file, [field.name for field in fields(Result)], lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(asdict(result) for result in results)
+    names = sorted({result.recipe for result in results})
+    summaries = {name: Summary([result for result in results if result.recipe == name]) for name in names}
+    table = "\n".join((HEAD, *(summary.row(name) for name, summary in summaries.items()), ""))
+    PAGE.write_text(TABLE.sub(lambda _: table, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, summary in summaries.items():
+        path = recipes.FOLDER / f"{name}.yaml"
+        path.write_text(EXPECT.sub(summary.comment(), path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the runs of a recipe came to."""
+
+    results: list[Result]
+
+    @property
+    def accuracy(self) -> str:
+        found = [result.accuracy for result in self.results]
+        spread = f" ({min(found):.1%} to {max(found):.1%})" if len(found) > 1 else ""
+        return f"{mean(found):.2%}{spread}"
+
+    @property
+    def calibration_error(self) -> str:
+        return f"{mean(result.calibration_error for result in self.results):.1%}"
+
+    @property
+    def time(self) -> str:
+        return str(timedelta(seconds=round(median(result.train_s for result in self.results))))
+
+    @property
+    def machines(self) -> str:
+        return "; ".join(sorted({result.machine for result in self.results}))
+
+    def row(self, name: str) -> str:
+        cells = (name, self.accuracy, self.calibration_error, str(len(self.results)), self.time, self.machines)
+        return f"| {' | '.join(cells)} |"
+
+    def comment(self) -> str:
+        """Write what to expect as the comment of a recipe."""
+        text = (
+            f"To expect: {self.accuracy} of the test images, n = {len(self.results)}, calibration error "
+            f"{self.calibration_error}, trained in {self.time} on {self.machines}."
+        )
+        first, *others = textwrap.wrap(text, WIDTH - 2)
+        return "".join((f"# {first}\n", *(f"#   {line}\n" for line in others)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
