@@ -1,7 +1,7 @@
 """Run recipes with several seeds, and keep what they came to in docs/recipes.md and in the recipes themselves.
 
-Each run is `python -m tasks train` and `evaluate` as processes, on a clone of what is committed. A row of recipes.csv is a
-run; those of recipes that have changed since are dropped.
+Each run is `python -m tasks train` and `evaluate` as processes, on a clone of what is committed. A row of recipes.csv
+is a run; those of recipes that have changed since are dropped.
 
 Reads:  DATA_MIRROR (a folder with the archives), recipes/
 Writes: benchmarks/recipes.csv, docs/recipes.md between the markers, recipes/NAME.yaml: its line of what to expect

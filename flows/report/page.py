@@ -32,11 +32,13 @@ from tasks.gates.verdict import Figure
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
 from tasks.prepared import FOLDER, SPLITS, Card, ImageId, Images, Split, names
+from tasks.training.record import Epochs
 
 HTML, MARKDOWN = Path("reports/report.html"), Path("reports/report.md")
 WAITS = "This is shown once everything is up to date."  # the comparison
 IMAGES_OF_A_KIND = 20
 MAX_ROWS = 50  # of a table
+MAX_CONFUSED = 3  # pairs of classes after an epoch
 MAX_SUSPECTS = 10  # in report.md
 MARKS = re.compile(r"[\\`*<>\[\]|~]|(?<![^\W_])_|_(?![^\W_])")  # what Markdown would take for its own
 THUMBNAIL = 160  # pixels, the longer side of an image at most
@@ -94,6 +96,7 @@ def gather() -> dict[str, Any]:
         "sizes": _sizes(data.formats),
         "doubted": _rows("reports/suspects.csv")[:MAX_SUSPECTS] if evaluated else [],
         "confused": charts.most_confused(metrics.confusion_matrix, list(metrics.per_class)) if metrics else [],
+        **_epochs(metrics),
         "charts": _charts(metrics),
         **_grids(passed, evaluated),
     }
@@ -155,6 +158,18 @@ def markdown(something: Figure) -> str:
 
 def _rows(path: str) -> list[dict[str, str]]:
     return tables.read(Path(path)) if Path(path).exists() else []
+
+
+def _epochs(metrics: Evaluation | None) -> dict[str, Any]:
+    """Collect what the best and the last epoch came to on the validation split."""
+    if metrics is None:
+        return {}
+    epochs, class_names = Epochs.read(), list(metrics.per_class)
+    return {
+        "kept": epochs.kept,
+        "epochs": [("best epoch", epochs.best), ("last epoch", epochs.last)],
+        "most_confused": lambda epoch: charts.most_confused(epoch.confusion_matrix, class_names, MAX_CONFUSED),
+    }
 
 
 def _charts(metrics: Evaluation | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from html import escape
 from html.parser import HTMLParser
@@ -26,6 +27,7 @@ from tasks.evaluation import tables
 from tasks.evaluation.record import Evaluation
 from tasks.gates import parity
 from tasks.harness.records import write_json
+from tasks.training.record import TRAINING, Epochs, Validated
 from tests.support.params import write_params
 from tests.support.reports import QUALITY, write_verdict
 
@@ -105,6 +107,17 @@ def test_the_page_is_whole_and_all_in_one_file(reports: Path) -> None:
             assert kind == "data:image/svg+xml"
             assert ElementTree.fromstring(data).tag.endswith("svg")
     assert not re.search(r"https?://(?!www\.w3\.org)|url\(|@import", html)
+
+
+def test_the_best_and_the_last_epoch_stand_side_by_side(reports: Path) -> None:
+    matrix = [[0] * 10 for _ in range(10)]
+    matrix[6][0], matrix[0][0] = 7, 3
+    best, last = Validated(2, 0.75, 0.5, matrix), Validated(3, 0.5, 0.625, [[0] * 10 for _ in range(10)])
+    write_json(Path(TRAINING), asdict(Epochs("best", best, last)))
+    html, _ = written()
+    text = " ".join(re.sub("<[^>]+>", " ", html).split())
+    assert "best epoch 2 75.0% 0.5000 Shirt as T-shirt/top 7 last epoch 3 50.0% 0.6250 The model has the" in text
+    assert "The model has the weights of the best epoch." in text
 
 
 def without_remarks(reports: Path) -> None:
