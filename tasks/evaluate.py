@@ -1,5 +1,6 @@
 """Measure the trained network on the test images, which neither training nor validation has seen; list images of all
-splits whose label it doubts most.
+splits whose label it doubts most. Fit the temperature that calibrates it on the validation images; only evaluation.json
+has figures with it, the tables and pictures are of the network as it is.
 
 Reads:  params.yaml (evaluate, train.threads), data/prepared/, models/model.pth, models/model.json
 Writes: reports/evaluation.json, reports/predictions.csv, reports/suspects.csv, reports/samples.png,
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.evaluation import pictures, scores, tables
+from tasks.evaluation import pictures, scores, tables, temperature
 from tasks.evaluation.record import EVALUATION
 from tasks.evaluation.scores import Scores, measure
 from tasks.evaluation.suspects import Suspect, suspects
@@ -20,17 +21,19 @@ from tasks.harness import section
 from tasks.harness.records import write_json
 from tasks.harness.stage import stage
 from tasks.model import classifier
+from tasks.model.batches import predict
 from tasks.model.classifier import JSON, PTH
 from tasks.model.determinism import set_up
 from tasks.params.evaluate import Evaluate
 from tasks.params.train import Train
-from tasks.prepared import SPLITS, Card, Split
+from tasks.prepared import SPLITS, Card, Split, SplitName
 
 PREDICTIONS = "reports/predictions.csv"
 SUSPECTS = "reports/suspects.csv"
 SAMPLES_PNG = "reports/samples.png"
 PREDICTIONS_PNG = "reports/predictions.png"
 SUSPECTS_PNG = "reports/suspects.png"
+HELD: tuple[SplitName, ...] = ("validation", "test")  # whose logits are
 
 
 def main() -> None:
@@ -47,9 +50,17 @@ def main() -> None:
         model, _ = classifier.load()
         model.to(device)
         splits = {split: Split.read(split) for split in SPLITS}
-        scored = {split: scores.score(model, splits[split], params.batch_size, device) for split in SPLITS}
+        # Training images are many, so that their logits are not held.
+        held = {split: predict(model, splits[split], params.batch_size, device) for split in HELD}
+        labels = {split: torch.from_numpy(splits[split].labels) for split in HELD}
+        scored: dict[SplitName, Scores] = {
+            "train": scores.score(model, splits["train"], params.batch_size, device),
+            **{split: scores.of(held[split], labels[split]) for split in HELD},
+        }
 
-        evaluation = measure(scored["test"], card.class_names)
+        fitted = temperature.fit(held["validation"], labels["validation"])
+        calibrated = scores.of(held["test"], labels["test"], fitted.value)
+        evaluation = measure(scored["test"], card.class_names, fitted, calibrated)
         doubted = suspects(scored, card.class_names)
         write_json(running.path(EVALUATION), asdict(evaluation))
         write_predictions(running.path(PREDICTIONS), scored["test"], card.class_names)
@@ -61,6 +72,11 @@ def main() -> None:
     print(
         f"Test: accuracy {evaluation.accuracy:.1%}, average loss {evaluation.loss:.6f}, "
         f"calibration error {evaluation.calibration_error:.1%}, {evaluation.samples:,} images"
+    )
+    after = evaluation.calibrated
+    print(
+        f"Temperature {fitted.value:g}, of {fitted.images:,} validation images: "
+        f"{fitted.remark or f'average loss {after.loss:.6f}, calibration error {after.calibration_error:.1%}'}"
     )
 
 

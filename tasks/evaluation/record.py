@@ -1,6 +1,6 @@
 """The contract reports/evaluation.json: what a network came to on the test images. Reading it needs no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +10,8 @@ from tasks.harness.errors import StageError
 from tasks.harness.records import read_record
 
 EVALUATION = "reports/evaluation.json"
+# Beyond them a temperature says more of the few images that it was fitted on than of the model.
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]  # as NumPy counts
@@ -34,6 +36,24 @@ class Bin:
     images: Annotated[int, Field(ge=1)]
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """How far the probabilities of a model are to be believed."""
+
+    loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    calibration_error: Share
+    calibration: Annotated[list[Bin], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """By what the logits are to be divided, so that the probabilities mean what they say."""
+
+    value: Annotated[float, Field(ge=LOWEST_TEMPERATURE, le=HIGHEST_TEMPERATURE)]
+    images: Annotated[int, Field(ge=1)]  # of the validation split, on which it was fitted
+    remark: str | None  # why it is 1, where no other could be fitted
+
+
 def _some_with_images(per_class: dict[str, ClassScores]) -> dict[str, ClassScores]:
     if not any(scores.support for scores in per_class.values()):
         raise ValueError("should have at least one class with test images")
@@ -42,7 +62,7 @@ def _some_with_images(per_class: dict[str, ClassScores]) -> dict[str, ClassScore
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The contents of evaluation.json."""
+    """The contents of evaluation.json: of the network as it is, and its reliability with the temperature."""
 
     accuracy: Share
     loss: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -51,6 +71,12 @@ class Evaluation:
     per_class: Annotated[dict[str, ClassScores], AfterValidator(_some_with_images)]
     confusion_matrix: list[list[Count]]  # row: actual class, column: predicted class, both in the order of per_class
     calibration: Annotated[list[Bin], Field(min_length=1)]
+    temperature: Temperature
+    calibrated: Reliability
+
+    def served(self, calibrated: bool) -> "Evaluation":
+        """Return what the exported model comes to; one that divides by the temperature keeps its predictions."""
+        return replace(self, **vars(self.calibrated)) if calibrated else self
 
     @classmethod
     def read(cls, folder: Path = Path()) -> "Evaluation":

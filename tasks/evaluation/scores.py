@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tasks.evaluation.record import Bin, ClassScores, Evaluation
+from tasks.evaluation.record import Bin, ClassScores, Evaluation, Reliability, Temperature
 from tasks.model.batches import logits_of
 from tasks.prepared import Labels, Split
 
@@ -39,8 +39,9 @@ def score(classifier: nn.Module, split: Split, batch_size: int, device: torch.de
     )
 
 
-def of(logits: Tensor, labels: Tensor) -> Scores:
-    """Score logits `float32 [N, classes]` of images with the labels `int64 [N]`."""
+def of(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Scores:
+    """Score logits `float32 [N, classes]`, divided by a temperature, of images with the labels `int64 [N]`."""
+    logits = logits / temperature
     confidence, predicted = logits.softmax(1).max(1)
     loss = cross_entropy(logits, labels, reduction="none")
     return Scores(labels.numpy(), predicted.numpy(), confidence.numpy(), loss.numpy())
@@ -70,20 +71,28 @@ def calibration_error(bins: list[Bin]) -> float:
     return sum(row.images / images * abs(row.accuracy - row.confidence) for row in bins)
 
 
-def measure(test: Scores, class_names: list[str]) -> Evaluation:
-    """Compute the contents of evaluation.json."""
+def reliability(scores: Scores) -> Reliability:
+    bins = calibration(scores)
+    return Reliability(float(scores.loss.mean(dtype=np.float64)), calibration_error(bins), bins)
+
+
+def measure(test: Scores, class_names: list[str], temperature: Temperature, calibrated: Scores) -> Evaluation:
+    """Compute the contents of evaluation.json.
+
+    Args:
+        calibrated: of the same test images, at the temperature.
+    """
     classes = range(len(class_names))
     per_class = precision_recall_fscore_support(test.labels, test.predicted, labels=classes, zero_division=0)
-    bins = calibration(test)
     return Evaluation(
         accuracy=float(accuracy_score(test.labels, test.predicted)),
-        loss=float(test.loss.mean(dtype=np.float64)),
-        calibration_error=calibration_error(bins),
         samples=len(test.labels),
         per_class={
             name: ClassScores(float(precision), float(recall), float(f1), int(support))
             for name, precision, recall, f1, support in zip(class_names, *per_class, strict=True)
         },
         confusion_matrix=confusion_matrix(test.labels, test.predicted, labels=classes).tolist(),
-        calibration=bins,
+        **vars(reliability(test)),
+        temperature=temperature,
+        calibrated=reliability(calibrated),
     )

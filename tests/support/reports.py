@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.report.verdicts import Gate
 from tasks.data import checks
-from tasks.evaluation.record import EVALUATION, Bin, ClassScores, Evaluation
+from tasks.evaluation.record import EVALUATION, Bin, ClassScores, Evaluation, Reliability, Temperature
 from tasks.harness.records import write_json
 from tasks.prepared import Card, SplitName
 from tasks.training.record import USAGE, Usage
@@ -23,6 +23,8 @@ METRICS = Evaluation(
     per_class={"cat": SCORES, "dog": SCORES},
     confusion_matrix=[[750, 250], [125, 875]],
     calibration=[Bin(confidence=0.7625, accuracy=0.8125, images=2000)],
+    temperature=Temperature(0.9, 1000, None),
+    calibrated=Reliability(0.5, 0.01, [Bin(confidence=0.8025, accuracy=0.8125, images=2000)]),
 )
 
 

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from tasks import evaluate
-from tasks.evaluation import tables
-from tasks.evaluation.record import Evaluation
+from tasks.evaluation import tables, temperature
+from tasks.evaluation.record import Evaluation, Temperature
+from tasks.model import classifier
+from tasks.model.batches import predict
 from tasks.prepared import Card, Split
 from tests.support.params import write_params
 
@@ -47,6 +52,27 @@ def test_a_class_named_like_a_formula_is_none_to_a_spreadsheet_and_a_name_to_the
         assert {row[column] for row in rows for column in columns} == {"=1+1", "@cat"}
 
 
+def test_the_temperature_is_that_of_the_validation_images_and_shown_on_the_test_images(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[int]] = []
+
+    def fit(_: Tensor, labels: Tensor) -> Temperature:
+        asked.append(labels.tolist())
+        return Temperature(4.0, len(labels), None)
+
+    before = [(evaluated / name).read_bytes() for name in ("predictions.csv", "suspects.csv")]
+    monkeypatch.setattr(temperature, "fit", fit)
+    evaluate.main()
+    assert asked == [Split.read("validation").labels.tolist()]
+    found, logits = Evaluation.read(), predict(classifier.load()[0], Split.read("test"), 5, torch.device("cpu"))
+    labels = torch.from_numpy(Split.read("test").labels)
+    assert found.loss == pytest.approx(float(cross_entropy(logits, labels)), rel=1e-5)
+    assert found.calibrated.loss == pytest.approx(float(cross_entropy(logits / 4, labels)), rel=1e-5)
+    assert [(evaluated / name).read_bytes() for name in ("predictions.csv", "suspects.csv")] == before
+    assert "\nTemperature 4, of 2 validation images: average loss" in capsys.readouterr().out
+
+
 def test_the_same_model_gives_the_same_bytes(evaluated: Path) -> None:
     names = [path.name for path in evaluated.iterdir() if path.name not in BEFORE]
     assert len(names) == 6
@@ -60,8 +86,9 @@ def test_the_batch_size_does_not_change_what_is_measured(evaluated: Path) -> Non
     write_params(evaluate={"batch_size": 1})
     evaluate.main()
     second = json.loads((evaluated / "evaluation.json").read_text())
-    for name in ("loss", "calibration_error"):
-        assert second.pop(name) == pytest.approx(first.pop(name), rel=1e-5)
-    for row, other in zip(second.pop("calibration"), first.pop("calibration"), strict=True):
-        assert row == pytest.approx(other, rel=1e-5)
+    for here, there in ((second, first), (second.pop("calibrated"), first.pop("calibrated"))):
+        for name in ("loss", "calibration_error"):
+            assert here.pop(name) == pytest.approx(there.pop(name), rel=1e-4)
+        for row, other in zip(here.pop("calibration"), there.pop("calibration"), strict=True):
+            assert row == pytest.approx(other, rel=1e-4)
     assert second == first

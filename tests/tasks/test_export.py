@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 
 from serving.session import open_session
 from tasks import evaluate, export, train
-from tasks.evaluation.record import ClassScores, Evaluation
+from tasks.evaluation.record import ClassScores
 from tasks.harness import lock, stage
 from tasks.harness.records import read_json, write_json
 from tasks.model import classifier
 from tasks.prepared import Card, Split
 from tests.support.params import write_params
+from tests.support.reports import METRICS as EVALUATION
 
 ONNX, LABELS = Path("models/model.onnx"), Path("models/labels.txt")
 PARITY, METRICS = Path("reports/parity.json"), Path("reports/metrics.json")
@@ -84,7 +86,7 @@ def test_metrics_json_holds_the_figures_of_a_run_so_far_as_two_machines_agree_on
 )
 def test_the_logit_error_is_a_power_of_ten_that_dvc_does_not_round_to_nothing(largest: float, below: float) -> None:
     per_class = {"cat": ClassScores(1, 0.25, 0.4, 4), "dog": ClassScores(0, 0, 0, 0)}  # without images
-    found = export.metrics(Evaluation(1, 0.12345, 0, 4, per_class, [[4, 0], [0, 0]], []), largest)
+    found = export.metrics(replace(EVALUATION, loss=0.12345, per_class=per_class), largest)
     assert found["logit_error_below"] == below
     assert round(below, 5) == below  # as `dvc metrics diff` does
     assert (found["loss"], found["lowest_recall"]) == (0.1235, 0.25)

@@ -8,13 +8,24 @@ from typing import Any
 
 import pytest
 
-from tasks.evaluation.record import EVALUATION, Bin, ClassScores, Evaluation
+from tasks.evaluation.record import EVALUATION, Bin, ClassScores, Evaluation, Reliability, Temperature
 from tasks.harness.errors import StageError
 from tasks.harness.records import write_json
 from tests.support.params import ROOT
 
 CAT, DOG = ClassScores(0.5, 0.75, 0.6, 4), ClassScores(0, 0, 0, 0)
-WRITTEN = Evaluation(0.75, 0.5, 0.05, 4, {"cat": CAT, "dog": DOG}, [[3, 1], [0, 0]], [Bin(0.8, 0.75, 4)])
+CALIBRATED = Reliability(0.4, 0.01, [Bin(0.76, 0.75, 4)])
+WRITTEN = Evaluation(
+    accuracy=0.75,
+    loss=0.5,
+    calibration_error=0.05,
+    samples=4,
+    per_class={"cat": CAT, "dog": DOG},
+    confusion_matrix=[[3, 1], [0, 0]],
+    calibration=[Bin(0.8, 0.75, 4)],
+    temperature=Temperature(1.5, 2, None),
+    calibrated=CALIBRATED,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +36,13 @@ def reports(workspace: Path) -> None:
 def test_it_is_read_as_it_was_written() -> None:
     write_json(Path(EVALUATION), asdict(WRITTEN))
     assert Evaluation.read() == WRITTEN
+
+
+def test_what_is_served_has_the_reliability_of_the_temperature_if_it_divides_by_it() -> None:
+    assert WRITTEN.served(calibrated=False) == WRITTEN
+    served = WRITTEN.served(calibrated=True)
+    assert (served.loss, served.calibration_error, served.calibration) == (0.4, 0.01, [Bin(0.76, 0.75, 4)])
+    assert (served.accuracy, served.confusion_matrix) == (WRITTEN.accuracy, WRITTEN.confusion_matrix)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +63,12 @@ def test_it_is_read_as_it_was_written() -> None:
         ),
         ({"calibration": []}, r"calibration = \[\]: list should have at least 1 item"),
         ({"calibration": [{"confidence": 0.5, "accuracy": 1}]}, r"calibration\.0\.images: missing"),
+        (
+            {"temperature": {"value": 0, "images": 2, "remark": None}},
+            r"temperature\.value = 0: input should be greater",
+        ),
+        ({"temperature": {"value": 1e9, "images": 2, "remark": None}}, r"temperature\.value = 1000000000\.0: input"),
+        ({"calibrated": {"loss": 0.5}}, r"calibrated\.calibration_error: missing"),
     ],
 )
 def test_what_no_stage_wrote_is_refused_by_its_key(change: dict[str, Any], reason: str) -> None:
