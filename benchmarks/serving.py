@@ -28,7 +28,7 @@ def main() -> None:
     set_up(section.load(Train).threads)
     images = Split.read("test").images[:batch_size]
     tensor = torch.from_numpy(images)
-    model = WithProbabilities(classifier.load()[0]).eval()
+    model = WithProbabilities(classifier.load()[0], 1).eval()
     session = open_session(ONNX, CPU, torch.get_num_threads())
 
     def eager() -> None:

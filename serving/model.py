@@ -38,6 +38,8 @@ class Predictor:
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probabilities, `float32 [N, classes]`, of images `uint8 [N, H, W, C]`.
 
+        The model itself divides its logits by `temperature` in its metadata first: "1" where it is not calibrated.
+
         Raises:
             SessionError: the model does not run, or what it returns is no such array.
         """

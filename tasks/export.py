@@ -57,8 +57,9 @@ def main() -> None:
         # As DVC does before it runs a stage: after a failure none of them is there.
         for output in (ONNX, LABELS, METRICS, REPORT):
             Path(output).unlink(missing_ok=True)
-        exported = to_onnx(model, description.image_shape)
-        onnx.helper.set_model_props(exported, provenance(description, evaluation.accuracy))
+        temperature = evaluation.temperature.value if params.calibrate else 1.0
+        exported = to_onnx(model, description.image_shape, temperature)
+        onnx.helper.set_model_props(exported, provenance(description, evaluation.accuracy, temperature))
         check(exported, description)
         reference = predict(model.to(device), test, batch_size, device).numpy()
         content = exported.SerializeToString(deterministic=True)
@@ -66,6 +67,7 @@ def main() -> None:
             content,
             reference,
             test,
+            temperature=temperature,
             provider_requested=params.provider,
             tolerance=params.tolerance,
             batch_sizes=params.batch_sizes,
@@ -80,20 +82,20 @@ def main() -> None:
             )
         assert report.max_abs_error is not None  # it passed
         # Without the schema version that other JSON files have: DVC would make a column of it.
-        text = json.dumps(metrics(evaluation, report.max_abs_error), indent=2)
+        text = json.dumps(metrics(evaluation.served(params.calibrate), report.max_abs_error), indent=2)
         running.path(METRICS).write_text(text + "\n", encoding="utf-8")
         running.path(LABELS).write_bytes(labels(description.class_names))
         running.path(ONNX).write_bytes(content)
     print(
         f"Parity passed on {report.provider}: {report.samples:,} images at batch sizes "
         f"{', '.join(map(str, params.batch_sizes))}, largest logit error {report.max_abs_error:.2g} "
-        f"(tolerance {params.tolerance:g}), {report.ties} ties"
+        f"(tolerance {params.tolerance:g}), {report.ties} ties, temperature {temperature:g}"
     )
     print(f"Saved ONNX model to {ONNX}, its class names to {LABELS}")
 
 
 def metrics(evaluation: Evaluation, largest_logit_error: float) -> dict[str, float]:
-    """Compute the contents of metrics.json; of the logit error it holds the power of ten that it is below."""
+    """Compute the contents of metrics.json from what is served; of the logit error it holds the power of ten above."""
     recalls = [scores.recall for scores in evaluation.per_class.values() if scores.support]
     figures = {
         "accuracy": evaluation.accuracy,

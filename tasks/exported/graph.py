@@ -21,22 +21,27 @@ OLDEST_RUNTIME = "1.15.1"  # that the project supports: the first for Python 3.1
 
 
 class WithProbabilities(nn.Module):
-    """A classifier as it is served: images `uint8 [N, H, W, C]` in, logits and probabilities `float32` out."""
+    """A classifier as it is served: images `uint8 [N, H, W, C]` in, logits and probabilities `float32` out.
 
-    def __init__(self, model: nn.Module) -> None:
+    Only the probabilities are at the temperature: the logits stay those of the .pth model.
+    """
+
+    def __init__(self, model: nn.Module, temperature: float) -> None:
         super().__init__()
         self.model = model
+        self.temperature = temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(images)
-        return logits, torch.softmax(logits, dim=1)
+        tempered = logits if self.temperature == 1 else logits / self.temperature
+        return logits, torch.softmax(tempered, dim=1)
 
 
-def to_onnx(model: nn.Module, image_shape: list[int]) -> onnx.ModelProto:
+def to_onnx(model: nn.Module, image_shape: list[int], temperature: float) -> onnx.ModelProto:
     """Export a classifier in evaluation mode as one self-contained model for any batch size."""
     example = torch.zeros((2, *image_shape), dtype=torch.uint8)  # two: a batch of one would be taken as fixed
     program = torch.onnx.export(
-        WithProbabilities(model).eval(),
+        WithProbabilities(model, temperature).eval(),
         (example,),
         dynamo=True,
         dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
@@ -57,7 +62,7 @@ def to_onnx(model: nn.Module, image_shape: list[int]) -> onnx.ModelProto:
     return exported
 
 
-def provenance(description: Description, accuracy: float) -> dict[str, str]:
+def provenance(description: Description, accuracy: float, temperature: float) -> dict[str, str]:
     """Say in the metadata what the model is, takes and comes from; a value that is no string is JSON."""
     return {
         **preprocessing(description.image_shape, description.dataset.resize),
@@ -66,6 +71,7 @@ def provenance(description: Description, accuracy: float) -> dict[str, str]:
         "dataset_sources": json.dumps(description.dataset.sources),
         "network": description.network,
         "state_dict": description.state_dict,
+        "temperature": f"{temperature:g}",
         "test_accuracy": json.dumps(accuracy),
         "versions": json.dumps(
             {**description.versions, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}

@@ -13,7 +13,8 @@ SCHEMA_VERSION = "1"  # that serving/model.py reads
 DOCUMENTATION = {
     "images": "uint8 [batch, height, width, channels]: images as decoded; the metadata says how a file becomes one.",
     "logits": "float32 [batch, classes]: one for each class, in the order of class_names in the metadata.",
-    "probabilities": "float32 [batch, classes]: the softmax of the logits.",
+    "probabilities": "float32 [batch, classes]: the softmax of the logits, each divided by temperature in the "
+    "metadata; that is 1 unless the model is calibrated.",
 }
 MODEL = (
     "An image classifier, for any batch size. The metadata says what it is and where it comes from; `preprocessing` "

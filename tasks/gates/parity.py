@@ -1,7 +1,7 @@
 """The parity gate: does the ONNX model, on the runtime that will serve it, predict what the .pth model predicts?
 
-It compares every test image at every batch size that a server may send, by number (logits and probabilities), by label
-and by accuracy, and proves which execution provider ran the nodes.
+It compares every test image at every batch size that a server may send, by number (logits, and probabilities at the
+temperature that the model should have), by label and by accuracy, and proves which execution provider ran the nodes.
 """
 
 from collections import Counter
@@ -42,6 +42,7 @@ class Report:
     accuracy_onnx: float | None = None  # at the batch size where it is farthest from accuracy_pth
     batch_sizes: list[dict[str, Any]] = field(default_factory=list)  # with the largest absolute logit error of each
     worst_samples: list[dict[str, Any]] = field(default_factory=list)
+    temperature: float = 1.0  # of the probabilities; 1: the model is not calibrated
 
     @property
     def passed(self) -> bool:
@@ -62,6 +63,8 @@ class Report:
             "same label": self.label_agreement,
             "accuracy of the .pth model": self.accuracy_pth,
             "accuracy of the .onnx model": self.accuracy_onnx,
+            "largest probability error": self.max_abs_probability_error,
+            "temperature": self.temperature,
             "nodes": self.nodes,
             **{
                 f"largest logit error at batch size {batch['size']}": batch["max_abs_error"]
@@ -84,21 +87,29 @@ def gate(
     reference: Scores,
     test: Split,
     *,
+    temperature: float,
     provider_requested: str,
     tolerance: float,
     batch_sizes: tuple[int, ...],
     threads: int,
 ) -> Report:
-    """Run `model` on `test` and compare it with `reference`, the .pth model's logits `float32 [N, classes]`."""
+    """Run `model` on `test` and compare it with `reference`, the .pth model's logits `float32 [N, classes]`.
+
+    Args:
+        temperature: by which the model should divide the logits of which it makes probabilities.
+    """
     try:
         session = open_session(model, provider_requested, threads, record_nodes=True)
         provider = session.get_providers()[0]
         nodes = prove(session, provider)
     except SessionError as error:
-        return Report([f"export.provider = {provider_requested}: {error}"], tolerance, provider_requested)
-    runs = {size: measure(reference, *run(session, test.images, size)) for size in batch_sizes}
+        refused = [f"export.provider = {provider_requested}: {error}"]
+        return Report(refused, tolerance, provider_requested, temperature=temperature)
+    runs = {size: measure(reference, temperature, *run(session, test.images, size)) for size in batch_sizes}
     report = judge(reference, runs, test.labels, tolerance)
-    return replace(report, provider_requested=provider_requested, provider=provider, nodes=nodes)
+    return replace(
+        report, provider_requested=provider_requested, provider=provider, nodes=nodes, temperature=temperature
+    )
 
 
 def prove(session: onnxruntime.InferenceSession, provider: str) -> int:
@@ -128,9 +139,9 @@ def run(session: onnxruntime.InferenceSession, images: Images, batch_size: int) 
     return logits, probabilities
 
 
-def measure(reference: Scores, logits: Scores, probabilities: Scores) -> Run:
-    """Compare logits and probabilities with the reference logits, `float32 [N, classes]` all."""
-    probability_errors = _errors(probabilities, _softmax(reference))
+def measure(reference: Scores, temperature: float, logits: Scores, probabilities: Scores) -> Run:
+    """Compare logits, and probabilities at a temperature, with the reference logits, `float32 [N, classes]` all."""
+    probability_errors = _errors(probabilities, _softmax(reference, temperature))
     return Run(_errors(logits, reference), float(probability_errors.max()), logits.argmax(1))
 
 
@@ -227,8 +238,8 @@ def _errors(values: Scores, reference: NDArray[np.floating[Any]]) -> NDArray[np.
 
 
 @np.errstate(invalid="ignore")
-def _softmax(logits: Scores) -> NDArray[np.float64]:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+def _softmax(logits: Scores, temperature: float) -> NDArray[np.float64]:
+    exponentials = np.exp((logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / temperature)
     softmax: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return softmax
 

@@ -24,3 +24,4 @@ class Export(Section):
     provider: Annotated[str, AfterValidator(_provider)]
     tolerance: float = Field(gt=0, le=1)
     batch_sizes: Annotated[tuple[BatchSize, ...], Field(strict=False), AfterValidator(_distinct)]
+    calibrate: bool

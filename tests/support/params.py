@@ -32,7 +32,7 @@ CHEAPEST = {
         "threads": 1,
     },
     "evaluate": {"batch_size": 5, "pictures": 4},
-    "export": {"provider": "auto", "tolerance": 1e-4, "batch_sizes": [1, 3]},
+    "export": {"provider": "auto", "tolerance": 1e-4, "batch_sizes": [1, 3], "calibrate": False},
 }
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from serving.model import Predictor
 from serving.session import open_session
 from tasks import evaluate, export, train
-from tasks.evaluation.record import ClassScores
+from tasks.evaluation.record import ClassScores, Evaluation, Reliability
+from tasks.exported import graph
 from tasks.harness import lock, stage
 from tasks.harness.records import read_json, write_json
 from tasks.model import classifier
@@ -52,6 +54,43 @@ def test_every_network_trains_exports_and_passes_parity(prepared: Path, network:
     with torch.no_grad():
         np.testing.assert_allclose(logits, model(torch.from_numpy(images)).numpy(), atol=1e-5)
     assert np.allclose(logits, session_logits(images[:, :, ::-1]), atol=1e-5) == flip
+
+
+def calibrate_at(temperature: float) -> None:
+    """Let the evaluation have fitted a temperature, and ask export to divide by it."""
+    path = Path("reports/evaluation.json")
+    fitted = {"value": temperature, "images": 2, "remark": None}
+    calibrated = asdict(Reliability(0.25, 0.125, Evaluation.read().calibration))
+    write_json(path, read_json(path) | {"temperature": fitted, "calibrated": calibrated})
+    write_params(export={"calibrate": True})
+
+
+def test_a_calibrated_model_serves_probabilities_at_the_temperature_and_the_logits_as_they_are(exported: Path) -> None:
+    images = Split.read("test").images
+    before, pixels = session_logits(images), images[:3]
+    calibrate_at(2.5)
+    export.main()
+    np.testing.assert_array_equal(session_logits(images), before)
+    expected = torch.from_numpy(before[:3] / 2.5).softmax(1).numpy()
+    np.testing.assert_allclose(Predictor(ONNX)(pixels), expected, atol=1e-6)
+    assert {entry.key: entry.value for entry in onnx.load(ONNX).metadata_props}["temperature"] == "2.5"
+    assert read_json(PARITY)["temperature"] == 2.5
+    found = json.loads(METRICS.read_text())
+    assert (found["loss"], found["calibration_error"]) == (0.25, 0.125)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_graph_with_another_temperature_than_asked_for_is_withheld(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    calibrate_at(0.5)
+    if not asked:
+        write_params(export={"calibrate": False})
+    make = graph.to_onnx
+    # That asked for is missing, or there is one that nobody asked for.
+    monkeypatch.setattr(export, "to_onnx", lambda model, shape, _: make(model, shape, 1.0 if asked else 0.5))
+    assert re.match(r"export: parity failed: a probability differs by 0\.\d+, export\.tolerance is 0\.0001", refusal())
+    assert not ONNX.exists()
 
 
 def session_logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:

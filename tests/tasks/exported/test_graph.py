@@ -32,7 +32,7 @@ def test_the_onnx_projects_own_evaluator_computes_the_same_logits(model: onnx.Mo
     if normalize:  # which the model in the workspace does not
         card = Card.read()
         ours = Classifier(ours.network, card.mean, card.std)
-        model = graph.to_onnx(ours, card.image_shape)
+        model = graph.to_onnx(ours, card.image_shape, 1)
     images = Split.read("test").images
     logits, probabilities = (np.asarray(values) for values in ReferenceEvaluator(model).run(None, {"images": images}))
     with torch.no_grad():
@@ -64,6 +64,7 @@ def test_the_metadata_say_what_it_is_and_where_it_comes_from(model: onnx.ModelPr
     assert json.loads(metadata["dataset_sources"]) == Card.read().sources
     assert metadata["state_dict"] == description.state_dict
     assert json.loads(metadata["test_accuracy"]) == read_json(Path("reports/evaluation.json"))["accuracy"]
+    assert metadata["temperature"] == "1"
     assert set(json.loads(metadata["versions"])) == {"python", "torch", "numpy", "onnx", "onnxruntime"}
 
 
@@ -83,13 +84,25 @@ def test_the_oldest_runtime_takes_its_opset_and_ir(model: onnx.ModelProto) -> No
 def test_dropout_and_batch_norm_are_exported_for_inference() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4 * 36, 10))
     model = Classifier(network, [0.0], [1.0]).train()
-    proto = graph.to_onnx(model, [8, 8, 1])
+    proto = graph.to_onnx(model, [8, 8, 1], 1)
     graph.check(proto, describe([8, 8, 1]))
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
     with torch.no_grad():
         expected = model.eval()(torch.from_numpy(images)).numpy()
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(["logits"], {"images": images})[0], expected, atol=1e-5)
+
+
+def test_the_probabilities_are_at_the_temperature_and_the_logits_are_not() -> None:
+    model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), [0.0], [0.1])
+    proto = graph.to_onnx(model, [8, 8, 1], 2.5)
+    graph.check(proto, describe([8, 8, 1]))
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    with torch.no_grad():
+        expected = model.eval()(torch.from_numpy(images))
+    logits, probabilities = (np.asarray(values) for values in ReferenceEvaluator(proto).run(None, {"images": images}))
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(probabilities, (expected / 2.5).softmax(1).numpy(), atol=1e-5)
 
 
 def describe(image_shape: list[int]) -> Description:

@@ -44,7 +44,9 @@ class Deployed:
 
     def __call__(self, path: Path) -> tuple[str, NDArray[np.float32]]:
         """Return the label and the probabilities `float32 [classes]` of an image."""
-        (_, probabilities) = self.session.run(None, {"images": self.input(path)})
+        (logits, probabilities) = self.session.run(None, {"images": self.input(path)})
+        tempered = np.exp((logits - logits.max()) / float(self.says["temperature"]))
+        np.testing.assert_allclose(probabilities, tempered / tempered.sum(), atol=1e-5)
         label: str = json.loads(self.says["class_names"])[probabilities[0].argmax()]
         return label, probabilities[0]
 
@@ -130,8 +132,8 @@ def export(channels: int, resize: str) -> Path:
     with torch.no_grad():
         linear.weight.mul_(5)
     network = nn.Sequential(nn.Flatten(), linear)
-    proto = graph.to_onnx(Classifier(network, [0.5] * channels, [0.25] * channels), [20, 30, channels])
-    onnx.helper.set_model_props(proto, graph.provenance(describe([20, 30, channels], resize), 0.5))
+    proto = graph.to_onnx(Classifier(network, [0.5] * channels, [0.25] * channels), [20, 30, channels], 2)
+    onnx.helper.set_model_props(proto, graph.provenance(describe([20, 30, channels], resize), 0.5, 2))
     graph.check(proto, describe([20, 30, channels], resize))
     path = Path("model.onnx")
     path.write_bytes(proto.SerializeToString(deterministic=True))

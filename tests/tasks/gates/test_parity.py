@@ -1,6 +1,7 @@
 """The parity gate: what passes, what fails, and why."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,9 +19,11 @@ REFERENCE = np.array([[3, 1, 0], [0, 2, 1], [1, 0, 4], [2, 2 + 1.5e-4, 0]] * 500
 LABELS = np.array([0, 1, 2, 0] * 500)
 
 
-def judged(*logits: Scores, reference: Scores = REFERENCE, probabilities: Scores | None = None) -> Report:
+def judged(
+    *logits: Scores, reference: Scores = REFERENCE, probabilities: Scores | None = None, temperature: float = 1
+) -> Report:
     runs = {
-        2**n: measure(reference, each, softmax(each) if probabilities is None else probabilities)
+        2**n: measure(reference, temperature, each, softmax(each) if probabilities is None else probabilities)
         for n, each in enumerate(logits)
     }
     return judge(reference, runs, LABELS, TOLERANCE)
@@ -106,6 +109,15 @@ def test_probabilities_are_compared_too() -> None:
     probabilities[4, 0] += 1e-3
     found = judged(REFERENCE, probabilities=probabilities)
     assert found.reasons[0].startswith("a probability differs by 0.001, ")
+
+
+def test_probabilities_are_compared_at_the_temperature_that_they_should_have() -> None:
+    calibrated = softmax(REFERENCE / np.float32(1.5))
+    assert judged(REFERENCE, probabilities=calibrated, temperature=1.5).passed
+    for served, expected in ((softmax(REFERENCE), 1.5), (calibrated, 1), (calibrated, 1.501), (calibrated, 1 / 1.5)):
+        found = judged(REFERENCE, probabilities=served, temperature=expected)
+        assert re.match(r"a probability differs by 0\.\d+, export.tolerance is 0.0001$", found.reasons[0])
+        assert found.max_abs_error == 0
 
 
 @pytest.mark.parametrize(("value", "outcome"), [(2, "passed"), (2.01, "failed"), (np.inf, "failed")])
