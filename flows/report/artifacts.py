@@ -16,7 +16,8 @@ from tasks.prepared import Card
 
 def publish(runs: Sequence[StageRun]) -> None:
     """Create Prefect's artifacts: a table of the metrics, and a report with the verdict of every gate."""
-    metrics = Evaluation.read()
+    found = verdicts.read(ended=[run.stage for run in runs])
+    metrics = summary.served(Evaluation.read(), found)
     create_table_artifact(
         key=labels.key("metrics"),
         description=f"Accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f}, {metrics.samples:,} images",
@@ -25,14 +26,13 @@ def publish(runs: Sequence[StageRun]) -> None:
             for name, scores in metrics.per_class.items()
         ],
     )
-    found = verdicts.read(ended=[run.stage for run in runs])
     create_markdown_artifact(
         key=labels.key("report"), description="Whether the model may go live", markdown=markdown(runs, found)
     )
 
 
 def markdown(runs: Sequence[StageRun], found: Sequence[Verdict]) -> str:
-    metrics, dataset = Evaluation.read(), Card.read().name
+    metrics, dataset = summary.served(Evaluation.read(), found), Card.read().name
     gates = "\n".join(f"- **{verdict.gate}** {verdicts.line(verdict)}" for verdict in found)
     stages = "\n".join(f"| {run.stage} | {run.outcome} | {run.seconds:.1f} |" for run in runs)
     if not any(run.stage == "export" for run in runs):

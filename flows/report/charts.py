@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import matplotlib as mpl
@@ -11,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from tasks.evaluation.record import Bin
+from tasks.evaluation.record import BINS, Evaluation
 
 NAMED = 20  # classes whose names and counts a confusion matrix has room for
 LONGEST = 24  # letters of a name
+BARS = 0.05  # what the bars of a bin take, of which 15 are 1
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9730d", "#8a8f98"
 
 
@@ -45,16 +47,26 @@ def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
     return figure
 
 
-def calibration(bins: Sequence[Bin]) -> Figure:
-    """Draw the bins of `tasks.evaluation.scores.calibration`: how often the model is right against how sure it is."""
-    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+def calibration(metrics: Evaluation) -> Figure:
+    """Draw how often the model is right against how sure it is, as it is and at its temperature."""
+    figure = Figure(figsize=(5.4, 5), layout="constrained")
     right, images = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    sure = [row.confidence for row in bins]
     right.plot((0, 1), (0, 1), color=GREY, ls="--", lw=1, label="perfectly calibrated")
-    right.plot(sure, [row.accuracy for row in bins], marker="o", ms=4, color=BLUE, label="this model")
+    after = metrics.calibrated
+    drawn = [("as trained", ORANGE, metrics.calibration, metrics.calibration_error)]
+    if metrics.temperature.value != 1:
+        name = f"at temperature {metrics.temperature.value:g}"
+        drawn.append((name, BLUE, after.calibration, after.calibration_error))
+    width = BARS / len(drawn)
+    for number, (name, color, bins, error) in enumerate(drawn):
+        sure = [row.confidence for row in bins]
+        label = f"{name}: error {error:.1%}"
+        right.plot(sure, [row.accuracy for row in bins], marker="o", ms=4, color=color, label=label)
+        # Both begin in the middle of the same bin, so that they stand side by side.
+        places = [(ceil(row.confidence * BINS) - 0.5) / BINS + (number + 0.5) * width - BARS / 2 for row in bins]
+        images.bar(places, [row.images for row in bins], width=width, color=color)
     right.legend(frameon=False, loc="best")
     right.set(xlim=(0, 1), ylim=(0, 1.02))
-    images.bar(sure, [row.images for row in bins], width=0.04, color=BLUE)
     for axis in (right, images):
         axis.xaxis.set_major_formatter(PercentFormatter(1))
     right.yaxis.set_major_formatter(PercentFormatter(1))

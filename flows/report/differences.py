@@ -84,12 +84,13 @@ def _compare(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
 
 
 def _figures(folder: Path) -> dict[str, Any]:
-    data, metrics = summary.read_data(folder), summary.read_evaluation(folder)
+    data, metrics, found = summary.read_data(folder), summary.read_evaluation(folder), verdicts.read(folder)
     figures: dict[str, Any] = {"dataset": data.dataset} if data else {}
     if metrics:
+        metrics = summary.served(metrics, found)
         figures |= {"accuracy": metrics.accuracy, "loss": metrics.loss}
         figures["calibration error"] = metrics.calibration_error
-    for verdict in verdicts.read(folder):
+    for verdict in found:
         figures[verdict.gate] = verdict.outcome
         measured = islice(verdict.figures.items(), verdicts.FIGURES_IN_A_LINE)
         figures |= {f"{verdict.gate}: {name}": value for name, value in measured}

@@ -79,7 +79,8 @@ def gather() -> dict[str, Any]:
     if run and not (passed and run.dvc_lock == summary.lock_digest()):
         run = None  # it made other figures
     evaluated = metrics is not None and "evaluate" not in changed
-    remarks = summary.remarks(data, metrics) if metrics else []
+    served = summary.served(metrics, found) if metrics else None
+    remarks = summary.remarks(data, served) if served else []
     proven = all(verdict.passed for verdict in found)
     return {
         "headline": out_of_date(changed) if proven and changed else verdicts.headline(found, remarks),
@@ -89,6 +90,8 @@ def gather() -> dict[str, Any]:
         "data": data,
         "totals": summary.totals(data),
         "metrics": metrics,
+        "served": served,
+        "temperature": summary.temperature(found),
         "run": run,
         "parameters": PARAMS.read_text(encoding="utf-8"),
         "comparison": Comparison(WAITS) if changed else differences.with_run_before(run),
@@ -178,7 +181,7 @@ def _charts(metrics: Evaluation | None) -> dict[str, str]:
     curve = [{name: float(text) for name, text in row.items()} for row in _rows("reports/learning_curve.csv")]
     figures = {
         "learning_curve": charts.learning_curve(curve),
-        "calibration": charts.calibration(metrics.calibration),
+        "calibration": charts.calibration(metrics),
         "confusion_matrix": charts.confusion_matrix(metrics.confusion_matrix, list(metrics.per_class)),
     }
     return {name: _uri("image/svg+xml", charts.svg(figure)) for name, figure in figures.items()}

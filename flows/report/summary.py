@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from flows.report import verdicts
 from tasks.data import checks
 from tasks.dvc import Outcome, StageRun
 from tasks.evaluation.record import EVALUATION, Evaluation
-from tasks.gates.verdict import read_report
+from tasks.gates.verdict import Verdict, read_report
 from tasks.harness.code import sha256
 from tasks.harness.errors import listed
 from tasks.harness.records import read_record, write_json
@@ -62,6 +62,17 @@ def read_evaluation(folder: Path = Path()) -> Evaluation | None:
     return Evaluation.read(folder) if (folder / EVALUATION).exists() else None
 
 
+def temperature(found: Collection[Verdict]) -> float | None:
+    """Return by what the exported model divides its logits, as its gate found; None: there is none."""
+    figures = (verdict.figures.get("temperature") for verdict in found)
+    return next((figure for figure in figures if isinstance(figure, int | float)), None)
+
+
+def served(metrics: Evaluation, found: Collection[Verdict]) -> Evaluation:
+    """Return what the model came to as it is served: calibrated where the exported model has the temperature."""
+    return metrics.served(calibrated=temperature(found) == metrics.temperature.value)
+
+
 def totals(data: checks.Report) -> dict[SplitName, int]:
     """Count the images of each split."""
     return {split: sum(int(row[split]) for row in data.classes) for split in SPLITS}
@@ -69,11 +80,12 @@ def totals(data: checks.Report) -> dict[SplitName, int]:
 
 def summary(runs: Sequence[StageRun]) -> str:
     """Lay out the result of a run as a short table for a terminal."""
-    metrics = Evaluation.read()
+    found = verdicts.read()
+    metrics = served(Evaluation.read(), found)
     rows = {
         "accuracy": f"{metrics.accuracy:.1%} of {Card.read().sizes['test']:,} test images",
         "loss": f"{metrics.loss:.4f}",
-        **{verdict.gate: verdicts.line(verdict) for verdict in verdicts.read()},
+        **{verdict.gate: verdicts.line(verdict) for verdict in found},
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
         **({"training": str(took)} if (took := usage(runs)) else {}),
         "models": "models/model.onnx, models/model.pth",

@@ -10,6 +10,7 @@ from tasks.harness.errors import StageError
 from tasks.harness.records import read_record
 
 EVALUATION = "reports/evaluation.json"
+BINS = 15  # of confidence, as in Guo et al.
 # Beyond them a temperature says more of the few images that it was fitted on than of the model.
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.1, 10.0
 

@@ -9,11 +9,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tasks.evaluation.record import Bin, ClassScores, Evaluation, Reliability, Temperature
+from tasks.evaluation.record import BINS, Bin, ClassScores, Evaluation, Reliability, Temperature
 from tasks.model.batches import logits_of
 from tasks.prepared import Labels, Split
-
-BINS = 15  # of confidence, as in Guo et al.
 
 Floats = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.calibration import calibration_curve
 
 from tasks.evaluation import scores
-from tasks.evaluation.record import ClassScores, Evaluation, Temperature
+from tasks.evaluation.record import BINS, ClassScores, Evaluation, Temperature
 
 NAMES = ["cat", "dog", "eel"]
 
@@ -48,7 +48,7 @@ def test_calibration_is_scikit_learns() -> None:
     labels = torch.multinomial((logits / 2).softmax(1), 1, generator=generator).squeeze(1)  # it is too sure of itself
     found = scores.of(logits, labels)
     bins = scores.calibration(found)
-    right, sure = calibration_curve(found.predicted == found.labels, found.confidence, n_bins=scores.BINS)
+    right, sure = calibration_curve(found.predicted == found.labels, found.confidence, n_bins=BINS)
     assert [row.accuracy for row in bins] == pytest.approx(right.tolist())
     assert [row.confidence for row in bins] == pytest.approx(sure.tolist())
     assert sum(row.images for row in bins) == 5000
