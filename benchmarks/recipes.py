@@ -4,17 +4,17 @@ Each run is `python -m tasks train` and `evaluate` as processes, on a clone of w
 is a run; those of recipes that have changed since are dropped.
 
 Reads:  DATA_MIRROR (a folder with the archives), recipes/
-Writes: benchmarks/recipes.csv, docs/recipes.md between the markers, recipes/NAME.yaml: its line of what to expect
+Writes: benchmarks/recipes.csv, docs/recipes.md between the markers, recipes/NAME.yaml: what it reaches
 Run:    python -m benchmarks.recipes NAME [SEED]...   (without a name: write the table anew from the rows)
 """
 
 import csv
 import hashlib
+import json
 import os
 import re
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import timedelta
@@ -30,8 +30,7 @@ from tasks.evaluation.record import Evaluation
 ROWS = Path(__file__).with_suffix(".csv")
 PAGE = Path("docs/recipes.md")
 TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
-EXPECT = re.compile(r"^# To expect: .*\n(?:#   .*\n)*", re.MULTILINE)
-WIDTH = 116
+REACHES = re.compile(r"^  reaches:.*\n(?:    .*\n)*", re.MULTILINE)  # of a recipe's `about`
 HEAD = """| recipe | accuracy | calibration error | n | trained in | on |
 |---|---:|---:|---:|---:|---|"""
 
@@ -104,7 +103,12 @@ def write(results: list[Result]) -> None:
     PAGE.write_text(TABLE.sub(lambda _: table, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     for name, summary in summaries.items():
         path = recipes.FOLDER / f"{name}.yaml"
-        path.write_text(EXPECT.sub(summary.comment(), path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(rewritten(path.read_text(encoding="utf-8"), summary), encoding="utf-8")
+
+
+def rewritten(recipe: str, summary: "Summary") -> str:
+    """Write into the text of a recipe what it reaches."""
+    return REACHES.sub(lambda _: summary.reaches(), recipe)
 
 
 @dataclass(frozen=True)
@@ -135,14 +139,16 @@ class Summary:
         cells = (name, self.accuracy, self.calibration_error, str(len(self.results)), self.time, self.machines)
         return f"| {' | '.join(cells)} |"
 
-    def comment(self) -> str:
-        """Write what to expect as the comment of a recipe."""
-        text = (
-            f"To expect: {self.accuracy} of the test images, n = {len(self.results)}, calibration error "
-            f"{self.calibration_error}, trained in {self.time} on {self.machines}."
-        )
-        first, *others = textwrap.wrap(text, WIDTH - 2)
-        return "".join((f"# {first}\n", *(f"#   {line}\n" for line in others)))
+    def reaches(self) -> str:
+        """Write what it came to as `reaches` of the recipe's `about`."""
+        found = [result.accuracy for result in self.results]
+        values = {
+            "accuracy": f"[{min(found):.4f}, {max(found):.4f}]",
+            "n": len(found),
+            "hardware": json.dumps(self.machines),
+            "train_s": round(median(result.train_s for result in self.results)),
+        }
+        return "".join(("  reaches:\n", *(f"    {name}: {value}\n" for name, value in values.items())))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,54 @@
 """Recipes: small overlays of params.yaml, a file each in recipes/; every dataset has one of its name.
 
-A recipe may name another as its `base`, whose values it starts from.
+A recipe may name another as its `base`, whose values it starts from. Its `about` is for who reads, and no value.
 """
 
 import json
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from flows.overrides import flatten
 from tasks.data.datasets import DATASETS
+from tasks.evaluation.record import Share
+from tasks.harness import section
 from tasks.harness.errors import ParamsError, shown
+from tasks.harness.section import Section
 from tasks.params import whole
 
 FOLDER = Path("recipes")
-BASE = "base"
+BASE, ABOUT = "base", "about"
 MOST = 1000  # values
+
+
+class Reaches(Section):
+    """What a recipe came to, the values that it does not set being those that are shipped."""
+
+    accuracy: Annotated[tuple[Share, Share], Field(strict=False)]  # of the test images: the lowest and the highest run
+    n: int = Field(ge=1)  # runs
+    hardware: str
+    train_s: float | None = Field(gt=0)  # None: not taken
+
+
+class About(Section):
+    """What a recipe is, in plain words, and what it should reach; None: nobody has measured it."""
+
+    summary: str = Field(min_length=1)
+    reaches: Reaches | None
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The recipe that differs least from params.yaml."""
+
+    name: str
+    about: About | None
+    differs: list[tuple[str, object, object]]  # key, its value, that of params.yaml; none: it is that recipe
 
 
 def known() -> list[str]:
@@ -33,6 +64,35 @@ def changes(name: str) -> list[str]:
     return [f"{key}={_as_yaml(value)}" for key, value in _values(name, ()).items()]
 
 
+def about(name: str) -> About | None:
+    """Return what recipe `name` says of itself; None: nothing.
+
+    Raises:
+        ParamsError: there is no such recipe, or what it says is no `About`.
+    """
+    overlay = _read(name, ())
+    if ABOUT not in overlay:
+        return None
+    return section.parse(About, overlay[ABOUT], str(FOLDER / f"{name}.yaml"), at=(ABOUT,))
+
+
+def nearest(params: object) -> Nearest | None:
+    """Find the recipe that differs least from what params.yaml holds; None: there is no recipe.
+
+    Raises:
+        ParamsError: a recipe is refused.
+    """
+    here = dict(flatten(params))
+    values = {name: _values(name, ()) for name in known()}
+    differs = {
+        name: [(key, value, here.get(key)) for key, value in of_one.items() if here.get(key) != value]
+        for name, of_one in values.items()
+    }
+    # Of two that do not differ, the one that sets more says more.
+    name = min(values, key=lambda name: (len(differs[name]), -len(values[name])), default=None)
+    return Nearest(name, about(name), differs[name]) if name is not None else None
+
+
 def _values(name: str, above: tuple[str, ...]) -> dict[str, object]:
     """Return every value that a recipe sets.
 
@@ -43,6 +103,7 @@ def _values(name: str, above: tuple[str, ...]) -> dict[str, object]:
         raise ParamsError(f"{FOLDER / above[0]}.yaml: base: {' -> '.join((*above, name))} goes round in a circle")
     overlay = _read(name, above)
     base = overlay.pop(BASE, None)
+    overlay.pop(ABOUT, None)
     values = {} if base is None else _values(str(base), (*above, name))
     own = dict(islice(flatten(overlay), MOST + 1))  # aliases may stand for more than memory holds
     if len(own) > MOST:

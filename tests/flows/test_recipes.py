@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from flows import overrides, recipes
+from flows.recipes import About
 from tasks.data.datasets import DATASETS
 from tasks.harness.errors import ParamsError
 from tests.support.params import ROOT, shipped_params
@@ -67,6 +69,58 @@ def test_a_base_that_is_none_is_refused(base: str, reason: str) -> None:
     Path("recipes/other.yaml").write_text("base: mine\n")
     with pytest.raises(ParamsError, match=reason):
         recipes.changes("mine")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")))
+def test_every_recipe_says_what_it_is_and_in_no_comment_above_it(name: str, shipped: None) -> None:
+    about = recipes.about(name)
+    assert about is not None
+    assert about.summary.endswith(".")
+    assert "\n" not in about.summary
+    text = Path(f"recipes/{name}.yaml").read_text()
+    assert text.startswith("about:\n  summary: >-\n    ")
+    assert "\n  reaches:" in text
+
+
+def test_what_a_recipe_says_of_itself_is_no_value_and_not_its_bases() -> None:
+    Path("recipes/mine.yaml").write_text("about: {summary: Mine., reaches: null}\nbase: other\ntrain: {epochs: 7}\n")
+    Path("recipes/other.yaml").write_text("about: {summary: Other., reaches: null}\n")
+    Path("recipes/silent.yaml").write_text("base: mine\n")
+    assert recipes.changes("mine") == recipes.changes("silent") == ["train.epochs=7"]
+    assert recipes.about("mine") == About(summary="Mine.", reaches=None)
+    assert recipes.about("silent") is None
+
+
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ("Mine.", r"about = 'Mine\.': input should be"),
+        ("{summary: Mine.}", r"about\.reaches: missing"),
+        ("{summary: Mine., reaches: {accuracy: [0.9, 1.2], n: 1, hardware: a, train_s: 1}}", r"accuracy\.1 = 1\.2: "),
+        ("{summary: Mine., reaches: null, by: me}", r"about\.by: unknown key; known here: summary, reaches"),
+    ],
+)
+def test_what_a_recipe_says_of_itself_is_checked(about: str, reason: str) -> None:
+    Path("recipes/mine.yaml").write_text(f"about: {about}\n")
+    with pytest.raises(ParamsError, match=rf"^recipes/mine\.yaml is refused:\n  .*{reason}"):
+        recipes.about("mine")
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "quickstart", "digits", "csv"])
+def test_params_have_the_recipe_that_was_written_to_them(name: str, shipped: None) -> None:
+    text, _ = overrides.apply(shipped_params(), recipes.changes(name))
+    assert recipes.nearest(YAML(typ="safe").load(text)) == recipes.Nearest(name, recipes.about(name), [])
+
+
+def test_the_nearest_recipe_is_the_one_that_fewest_values_differ_from() -> None:
+    assert recipes.nearest({"train": {"epochs": 7}}) is None
+    Path("recipes/a.yaml").write_text("train: {epochs: 1, seed: 2, threads: 3}\n")
+    Path("recipes/b.yaml").write_text("train: {epochs: 1, seed: 0}\n")
+    found = recipes.nearest({"train": {"epochs": 7, "seed": 0}})
+    assert found == recipes.Nearest("b", None, [("train.epochs", 1, 7)])
+    Path("recipes/c.yaml").write_text("train: {epochs: 7}\n")
+    Path("recipes/d.yaml").write_text("base: c\ntrain: {seed: 0}\n")
+    assert recipes.nearest({"train": {"epochs": 7, "seed": 0}}) == recipes.Nearest("d", None, [])
 
 
 def test_a_name_stays_a_name() -> None:
