@@ -49,7 +49,7 @@ def learning_curve(rows: Sequence[dict[str, float]]) -> Figure:
 
 def calibration(metrics: Evaluation) -> Figure:
     """Draw how often the model is right against how sure it is, as it is and at its temperature."""
-    figure = Figure(figsize=(5.4, 5), layout="constrained")
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     right, images = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     right.plot((0, 1), (0, 1), color=GREY, ls="--", lw=1, label="perfectly calibrated")
     after = metrics.calibrated
@@ -63,7 +63,9 @@ def calibration(metrics: Evaluation) -> Figure:
         label = f"{name}: error {error:.1%}"
         right.plot(sure, [row.accuracy for row in bins], marker="o", ms=4, color=color, label=label)
         # Both begin in the middle of the same bin, so that they stand side by side.
-        places = [(ceil(row.confidence * BINS) - 0.5) / BINS + (number + 0.5) * width - BARS / 2 for row in bins]
+        places = [
+            (max(1, ceil(row.confidence * BINS)) - 0.5) / BINS + (number + 0.5) * width - BARS / 2 for row in bins
+        ]
         images.bar(places, [row.images for row in bins], width=width, color=color)
     right.legend(frameon=False, loc="best")
     right.set(xlim=(0, 1), ylim=(0, 1.02))

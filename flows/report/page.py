@@ -1,6 +1,6 @@
 """The present state of the pipeline as a page: what went in, what came out, and what is new since the last run.
 
-Reads:  params.yaml, data/prepared/, reports/, and the run before this one in .cache/
+Reads:  params.yaml, recipes/, data/prepared/, reports/, and the run before this one in .cache/
 Writes: reports/report.html, all in one file, and reports/report.md, for a pull request
 Run:    python -m flows report
 """
@@ -20,6 +20,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from flows import recipes
+from flows.recipes import Reaches
 from flows.report import charts, differences, summary, verdicts
 from flows.report.differences import Comparison
 from flows.report.verdicts import figure
@@ -29,6 +31,7 @@ from tasks.__main__ import STAGES
 from tasks.evaluation import pictures, tables
 from tasks.evaluation.record import Evaluation
 from tasks.gates.verdict import Figure
+from tasks.harness import section
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
 from tasks.prepared import FOLDER, SPLITS, Card, ImageId, Images, Split, names
@@ -94,6 +97,7 @@ def gather() -> dict[str, Any]:
         "temperature": summary.temperature(found),
         "run": run,
         "parameters": PARAMS.read_text(encoding="utf-8"),
+        "recipe": recipes.nearest(section.read()),
         "comparison": Comparison(WAITS) if changed else differences.with_run_before(run),
         "remarks": remarks,
         "sizes": _sizes(data.formats),
@@ -134,13 +138,23 @@ def render(path: Path, context: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"value": figure, "change": change, "md": markdown, "digits": digits, "revision": revision}
-    environment.globals["MAX_ROWS"] = MAX_ROWS
+    environment.globals |= {"MAX_ROWS": MAX_ROWS, "expected": expected}
     return environment.get_template(f"{path.name}.jinja").render(context)
 
 
 def change(number: float | None) -> str:
     """Write how much more a value is; nothing where that cannot be said."""
     return "" if number is None else f"{'+' if number > 0 else ''}{figure(number)}"
+
+
+def expected(reaches: Reaches | None) -> str:
+    """Say what a recipe should reach."""
+    if reaches is None:
+        return "What it should reach has not been measured."
+    lowest, highest = (f"{share:.1%}" for share in reaches.accuracy)
+    accuracy = lowest if lowest == highest else f"{lowest} to {highest}"
+    time = "" if reaches.train_s is None else f", trained in {reaches.train_s:,.0f} s"
+    return f"It should reach {accuracy} of the test images: n = {reaches.n}{time}, on {reaches.hardware}."
 
 
 def digits(number: float | None, form: str) -> str:

@@ -70,7 +70,7 @@ def temperature(found: Collection[Verdict]) -> float | None:
 
 def served(metrics: Evaluation, found: Collection[Verdict]) -> Evaluation:
     """Return what the model came to as it is served: calibrated where the exported model has the temperature."""
-    return metrics.served(calibrated=temperature(found) == metrics.temperature.value)
+    return metrics.served(calibrated=temperature(found) == metrics.temperature.value != 1)
 
 
 def totals(data: checks.Report) -> dict[SplitName, int]:

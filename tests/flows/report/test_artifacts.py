@@ -57,6 +57,13 @@ def test_the_report_begins_with_the_headline_and_names_every_gate_and_stage(
     assert lines[-5:] == [f"| {stage} | ran | 1.2 |" for stage in STAGES]
 
 
+def test_a_calibrated_model_has_the_loss_that_it_serves(created: dict[str, dict[str, Any]]) -> None:
+    write_verdict("parity", figures={"temperature": 0.9})
+    artifacts.publish(ALL)
+    assert "loss 0.5000" in created["metrics-pets-2-1a2b3c"]["description"]
+    assert "**Accuracy 81.25%**, loss 0.5000: " in created["report-pets-2-1a2b3c"]["markdown"]
+
+
 def test_what_is_to_be_looked_at_is_no_all_clear(created: dict[str, dict[str, Any]]) -> None:
     write_evaluation(calibration_error=0.25)
     artifacts.publish(ALL)

@@ -1,5 +1,6 @@
 """The charts of the report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,24 @@ import numpy as np
 
 from flows.report import charts
 from tasks.evaluation import pictures
+from tasks.evaluation.record import Bin, Temperature
 from tasks.prepared import Split
 from tests.support.made import made_images
+from tests.support.reports import METRICS
+
+
+def test_reliability_is_drawn_before_and_after_the_temperature() -> None:
+    drawn = charts.svg(charts.calibration(METRICS)).decode()
+    assert "as trained: error 5.0%" in drawn
+    assert "at temperature 0.9: error 1.0%" in drawn
+    unfitted = charts.svg(charts.calibration(replace(METRICS, temperature=Temperature(1.0, 3, "too few")))).decode()
+    assert "as trained: error 5.0%" in unfitted
+    assert "at temperature" not in unfitted
+
+
+def test_a_bin_at_either_end_is_drawn() -> None:
+    ends = [Bin(confidence=0.0, accuracy=0.0, images=1), Bin(confidence=1.0, accuracy=1.0, images=1)]
+    assert charts.svg(charts.calibration(replace(METRICS, calibration=ends)))
 
 
 def test_the_pairs_that_are_confused_most() -> None:

@@ -31,6 +31,17 @@ def test_parameters_are_compared_key_by_key(tmp_path: Path) -> None:
     ]
 
 
+def test_a_model_that_became_calibrated_has_another_calibration_error(tmp_path: Path) -> None:
+    for name, temperature in (("before", 1.0), ("now", 0.9)):
+        (tmp_path / name / "reports").mkdir(parents=True)
+        write_evaluation(tmp_path / name)
+        write_json(tmp_path / name / "reports/data.json", DATA.contents())
+        write_json(tmp_path / name / "reports/parity.json", report("parity", [], {"temperature": temperature}, {}))
+    found = differences.results(tmp_path / "before", tmp_path / "now")
+    assert Difference("calibration error", 0.05, 0.01) in found
+    assert Difference("loss", 0.51234, 0.5) in found
+
+
 def test_results_are_compared_to_six_digits_and_with_the_figures_of_every_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,6 +257,72 @@ def test_before_the_first_run_it_says_what_to_do(workspace: Path) -> None:
         page.main([])
 
 
+@pytest.mark.parametrize(
+    ("served", "sentence"),
+    [
+        (2.0, "The exported model has it"),
+        (1.0, "The exported model does not have it; with <code>export.calibrate: true</code> it has."),
+        (None, "No model has been exported yet."),
+    ],
+)
+def test_the_page_says_what_the_temperature_does_and_whether_it_is_served(
+    reports: Path, served: float | None, sentence: str
+) -> None:
+    without_remarks(reports)
+    metrics = json.loads((reports / "evaluation.json").read_text())
+    calibrated = {"loss": 0.4321, "calibration_error": 0.0042, "calibration": metrics["calibration"]}
+    fitted = {"value": 2.0, "images": 1234, "remark": None}
+    write_json(reports / "evaluation.json", metrics | {"temperature": fitted, "calibrated": calibrated})
+    write_verdict("parity", figures={} if served is None else {"temperature": served})
+    html, markdown = written()
+    assert "a temperature of 2.0, fitted on 1,234 validation images" in html
+    assert "calibration error of 0.4% instead of 1.2%" in html
+    assert sentence in html
+    error, loss = ("0.4%", "0.4321") if served == 2 else ("1.2%", f"{metrics['loss']:.4f}")
+    assert f"<b>{error}</b>calibration error" in html
+    assert f"| {loss} | {error} |" in markdown
+
+
+def test_the_page_says_why_there_is_no_temperature(reports: Path) -> None:
+    metrics = json.loads((reports / "evaluation.json").read_text())
+    fitted = {"value": 1.0, "images": 2, "remark": "the 2 images say <nothing>"}
+    write_json(reports / "evaluation.json", metrics | {"temperature": fitted})
+    html, _ = written()
+    assert "No temperature was fitted: the 2 images say &lt;nothing&gt;." in html
+
+
+def test_the_page_names_the_recipe_and_what_it_should_reach(reports: Path) -> None:
+    Path("recipes").mkdir()
+    reaches = "{accuracy: [0.631, 0.645], n: 5, hardware: two <cores>, train_s: 63}"
+    Path("recipes/mine.yaml").write_text(
+        f"about: {{summary: Small &c., reaches: {reaches}}}\ntrain: {{learning_rate: 0.01}}\n"
+    )
+    html, markdown = written()
+    assert "<p>params.yaml has the values of recipe <b>mine</b>. Small &amp;c.</p>" in html
+    assert "It should reach 63.1% to 64.5% of the test images: n = 5, trained in 63 s, on two &lt;cores&gt;." in html
+    assert "params.yaml has the values of recipe `mine`. Small &c. It should reach 63.1% to 64.5%" in markdown
+    Path("recipes/mine.yaml").write_text("about: {summary: Small., reaches: null}\n")
+    assert all("What it should reach has not been measured." in text for text in written())
+
+
+def test_the_page_says_what_differs_from_the_nearest_recipe(reports: Path) -> None:
+    Path("recipes").mkdir()
+    Path("recipes/mine.yaml").write_text("train: {learning_rate: 0.5, clip_norm: 2}\n")
+    html, markdown = written()
+    Whole(html)
+    assert "No recipe: these values of params.yaml differ from the nearest, <b>mine</b>." in html
+    assert '<tr><td>train.learning_rate</td><td class="n">0.5</td><td class="n">0.01</td></tr>' in html
+    assert '<tr><td>train.clip_norm</td><td class="n">2</td><td class="n">-</td></tr>' in html
+    assert "differ from the nearest, `mine`: train.learning" in markdown
+
+
+def test_a_recipe_that_is_none_is_refused_in_a_sentence(reports: Path) -> None:
+    Path("recipes").mkdir()
+    Path("recipes/mine.yaml").write_text("about: {summary: 1}\n")
+    with pytest.raises(SystemExit, match=r"^report: recipes/mine\.yaml is refused:\n  about\.summary = 1: "):
+        page.main([])
+
+
 def test_names_are_text_and_not_html(reports: Path) -> None:
     for path in (reports / "data.json", reports / "evaluation.json"):
         text = path.read_text()

@@ -12,6 +12,7 @@ from flows.report import summary, verdicts
 from tasks.__main__ import STAGES
 from tasks.dvc import Outcome, StageRun
 from tasks.evaluation.record import ClassScores
+from tasks.gates.verdict import Figure
 from tasks.harness.records import write_json
 from tasks.training.record import Usage
 from tests.support.reports import DATA, METRICS, QUALITY, SCORES, write_evaluation, write_reports, write_verdict
@@ -45,6 +46,22 @@ def test_a_gate_that_is_added_has_its_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(verdicts, "GATES", (*verdicts.GATES, QUALITY))
     write_verdict("quality", figures={"margin": 0.01})
     assert "\nquality    passed: margin 0.01\n" in summary.summary(runs())
+
+
+@pytest.mark.parametrize(
+    ("figures", "loss"), [({"temperature": 0.9}, "0.5000"), ({"temperature": 1.0}, "0.5123"), ({}, "0.5123")]
+)
+def test_the_loss_is_that_of_what_is_served(figures: dict[str, Figure], loss: str) -> None:
+    write_verdict("parity", figures=figures)
+    assert f"\nloss       {loss}\n" in summary.summary(runs())
+
+
+def test_a_calibrated_model_is_looked_at_by_what_it_serves() -> None:
+    write_evaluation(calibration_error=0.3)
+    write_verdict("parity", figures={"temperature": 0.9})
+    assert "calibration error above" not in summary.summary(runs())
+    write_verdict("parity", figures={"temperature": 1.0})
+    assert "look at    calibration error above 10%: 30.0%" in summary.summary(runs())
 
 
 def test_what_a_person_should_look_at_comes_last() -> None:
