@@ -7,6 +7,7 @@ Run:    python -m tasks train, or torchrun --nproc-per-node=2 -m tasks train, as
 
 import platform
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tasks.harness.stage import Stage, stage
 from tasks.model.classifier import JSON, PTH, Architecture, Description, Trained, build, digest, pth_bytes
 from tasks.model.determinism import set_up
 from tasks.networks.cnn import PATCHES_OF
+from tasks.networks.from_timm import PREFIX
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
 from tasks.training import memory
@@ -105,11 +107,17 @@ def write(running: Stage, training: Training, architecture: Architecture, card: 
         processes=training.ranks.size,
         threads=torch.get_num_threads(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        versions=versions(architecture.network),
     )
     running.path(PTH).write_bytes(pth_bytes(state_dict))
     write_json(running.path(TRAINING), asdict(training.epochs()))
     write_json(running.path(JSON), asdict(description))
+
+
+def versions(network: str) -> dict[str, str]:
+    """Return the versions of what decides the weights."""
+    found = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return found | {"timm": version("timm")} if network.startswith(PREFIX) else found
 
 
 def normalization(card: Card, normalize: str) -> tuple[list[float], list[float]]:

@@ -3,8 +3,8 @@
 import inspect
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ from tasks.data import datasets
 from tasks.data.datasets import Dataset
 from tasks.harness.section import PARAMS
 from tasks.model import classifier
-from tasks.networks import table
-from tasks.params.train import Train
+from tasks.networks import from_timm, table
+from tasks.params.train import OWN, Train
 from tests.support.params import ROOT, write_params
 
 PAGE = (ROOT / "docs/architecture.md").read_text()
@@ -40,7 +40,7 @@ def test_every_package_of_tasks_is_in_the_drawing() -> None:
 class Linear(torch.nn.Module):
     """A network that someone adds."""
 
-    def __init__(self, image_shape: tuple[int, int, int], classes: int, channels: list[int]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], classes: int, channels: list[int], **_: object) -> None:
         super().__init__()
         height, width, colours = image_shape
         self.layer = torch.nn.Linear(height * width * colours, classes)
@@ -51,10 +51,10 @@ class Linear(torch.nn.Module):
 
 
 def test_a_network_is_a_class_its_row_and_its_section(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = get_args(Train.model_fields["network"].annotation)
-    assert names == tuple(table.NETWORKS)
-    for name in names:
-        options = set(inspect.signature(table.NETWORKS[name]).parameters) - {"image_shape", "classes"}
+    assert tuple(table.NETWORKS) == OWN
+    builders: dict[str, Callable[..., object]] = {**table.NETWORKS, "timm": from_timm.create}
+    for name, build in builders.items():
+        options = set(inspect.signature(build).parameters) - {"name", "image_shape", "classes"}
         assert options == set(Train.model_fields[name].annotation.model_fields)  # type: ignore[union-attr]
     monkeypatch.setitem(table.NETWORKS, "cnn", Linear)
     write_params(train={"network": "cnn"})

@@ -19,6 +19,7 @@ from tasks.harness.errors import StageError, shown
 from tasks.harness.records import read_record
 from tasks.networks import table
 from tasks.networks.cnn import Cnn
+from tasks.networks.from_timm import NetworkError
 from tasks.prepared import ClassNames, ImageShape, PerChannel, SplitName
 
 FOLDER = Path("models")
@@ -27,8 +28,8 @@ JSON = "models/model.json"
 
 
 def _known(network: str) -> str:
-    if network not in table.NETWORKS:
-        raise ValueError(f"should be one of {', '.join(table.NETWORKS)}")
+    if not table.known(network):
+        raise ValueError(f"should be one of {', '.join(table.NETWORKS)}, or a network of timm, such as timm/resnet18")
     return network
 
 
@@ -110,7 +111,10 @@ class Classifier(nn.Module):
 def build(of: Architecture) -> Classifier:
     """Build the classifier with the initial weights that torch's random generator gives."""
     height, width, channels = of.image_shape
-    network = table.NETWORKS[of.network]((height, width, channels), len(of.class_names), **of.options)
+    try:
+        network = table.network(of.network)((height, width, channels), len(of.class_names), **of.options)
+    except NetworkError as error:
+        raise StageError(str(error)) from None
     # Raw images lie in memory channels last, and convolutions are faster where the weights do, too.
     return Classifier(network.to(memory_format=torch.channels_last), of.mean, of.std, of.flip_at_test)
 

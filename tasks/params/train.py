@@ -1,8 +1,9 @@
 """The section `train` of params.yaml."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.harness.section import Section, Seed
 
@@ -17,6 +18,16 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Pixels = Annotated[int, Field(ge=0, le=4096)]
 
 
+OWN = ("mlp", "cnn")  # the networks of this project, each with a section of its name
+
+
+def _network(name: str) -> str:
+    # Which names timm knows is seen when the network is built: to import it takes seconds.
+    if name not in OWN and not re.fullmatch(r"timm/[a-z0-9_]+(\.[a-z0-9_]+)?", name):
+        raise ValueError(f"should be one of {', '.join(OWN)}, or a network of timm, such as timm/resnet18")
+    return name
+
+
 class Mlp(Section):
     final_relu: bool
 
@@ -25,6 +36,12 @@ class Cnn(Section):
     channels: Channels
     convolutions: int = Field(ge=1, le=16)
     whitening: int = Field(ge=0, le=5)
+
+
+class Timm(Section):
+    stem: Literal["small", "as_built"]
+    drop_rate: Fraction
+    drop_path_rate: Fraction
 
 
 class Augment(Section):
@@ -42,9 +59,10 @@ class Augment(Section):
 
 
 class Train(Section):
-    network: Literal["mlp", "cnn"]
+    network: Annotated[str, AfterValidator(_network)]
     mlp: Mlp
     cnn: Cnn
+    timm: Timm
     epochs: Epochs
     batch_size: BatchSize
     accumulate: Accumulate
@@ -71,5 +89,5 @@ class Train(Section):
 
 def options(params: Train) -> dict[str, Any]:
     """Return the options of the network that is chosen."""
-    section: Section = getattr(params, params.network)
+    section: Section = getattr(params, params.network.partition("/")[0])
     return section.model_dump()

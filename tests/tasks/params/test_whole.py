@@ -44,7 +44,9 @@ BAD = [
     ("train", "epochs", 2.5, "valid integer"),
     ("train", "epochs", True, "valid integer"),
     ("train", "batch_size", 65537, "less than or equal to 65536"),
-    ("train", "network", "resnet", "'mlp' or 'cnn'"),
+    ("train", "network", "resnet", "should be one of mlp, cnn, or a network of timm, such as timm/resnet18"),
+    ("train", "network", "timm/../x", "should be one of mlp, cnn, or a network of timm"),
+    ("train", "network", "timm/hf-hub:a/b", "should be one of mlp, cnn, or a network of timm"),
     ("train", "optimizer", "muon", "'sgd', 'adam', 'adamw' or 'rmsprop'"),
     ("train", "momentum", 1.0, "less than 1"),
     ("train", "weight_decay", -0.1, "greater than or equal to 0"),
@@ -87,6 +89,8 @@ def test_a_bad_value_is_refused_with_its_name_itself_and_what_is_right(
         ({"cnn": {"channels": [8, 0]}}, "train.cnn.channels.1 = 0: .* greater than or equal to 1"),
         ({"mlp": {"final_relu": False, "width": 3}}, "train.mlp.width: unknown key; known here: final_relu"),
         ({"augment": {"mixup": 1.0, "cutmix": 1.0}}, "mixup and cutmix should not both be above 0"),
+        ({"timm": {"stem": "large"}}, "train.timm.stem = 'large': input should be 'small' or 'as_built'"),
+        ({"timm": {"drop_rate": 1.0}}, "train.timm.drop_rate = 1.0: .* less than 1"),
         ({"augment": {"shift": -1}}, "train.augment.shift = -1: .* greater than or equal to 0"),
     ],
 )
@@ -132,7 +136,7 @@ def test_all_errors_are_reported_at_once(workspace: Path) -> None:
     with pytest.raises(ParamsError) as refused:
         write_params(train={"epoch": 3, "epochs": "many"}, export={"tolerance": -1})
     message = str(refused.value)
-    assert "train.epoch: unknown key; known here: network, mlp, cnn, epochs, batch_size" in message
+    assert "train.epoch: unknown key; known here: network, mlp, cnn, timm, epochs, batch_size" in message
     assert "train.epochs = 'many'" in message
     assert "export.tolerance = -1" in message
 
