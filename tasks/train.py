@@ -23,13 +23,14 @@ from tasks.networks.cnn import PATCHES_OF
 from tasks.networks.from_timm import PREFIX
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
-from tasks.training import memory
+from tasks.training import memory, transfer
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.curve import LearningCurve
 from tasks.training.loop import fit
 from tasks.training.ranks import Ranks, start, to_be_started
 from tasks.training.record import TRAINING, USAGE
 from tasks.training.state import Training
+from tasks.training.transfer import Weights
 
 
 def main() -> None:
@@ -45,10 +46,15 @@ def main() -> None:
         if ranks.first:
             print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         card = Card.read()
-        architecture = describe(card, params)
+        weights = transfer.read(params)
+        if weights:  # so that model.json says which they were
+            params = params.model_copy(
+                update={"transfer": params.transfer.model_copy(update={"sha256": weights.sha256})}
+            )
+        architecture = describe(card, params, weights)
         checkpoint = Checkpoint(running.inputs.digest(), device, ranks.size)
         with ranks.joined(device):
-            training = train(architecture, params, device, ranks, checkpoint)
+            training = train(architecture, params, weights, device, ranks, checkpoint)
         if ranks.first:
             write(running, training, architecture, card)
     if ranks.first:
@@ -60,9 +66,12 @@ def main() -> None:
         print(f"Saved PyTorch model state to {PTH}")
 
 
-def describe(card: Card, params: Train) -> Architecture:
+def describe(card: Card, params: Train, weights: Weights | None) -> Architecture:
     """Say what the classifier is to be built from."""
-    mean, std = normalization(card, params.normalize)
+    if params.normalize == "pretrained" and weights:
+        mean, std = transfer.statistics(weights, params.network, len(card.mean))
+    else:
+        mean, std = normalization(card, params.normalize)
     return Architecture(
         network=params.network,
         options=options(params),
@@ -75,7 +84,12 @@ def describe(card: Card, params: Train) -> Architecture:
 
 
 def train(
-    architecture: Architecture, params: Train, device: torch.device, ranks: Ranks, checkpoint: Checkpoint
+    architecture: Architecture,
+    params: Train,
+    weights: Weights | None,
+    device: torch.device,
+    ranks: Ranks,
+    checkpoint: Checkpoint,
 ) -> Training:
     """Build the classifier and train it."""
     try:
@@ -88,7 +102,14 @@ def train(
         print(classifier.network)
         print(f"{sum(parameter.numel() for parameter in classifier.parameters()):,} parameters", flush=True)
     split = Split.read("train")
-    classifier.look_at(torch.from_numpy(split.images[:PATCHES_OF]).to(device))
+    if weights is None:
+        classifier.look_at(torch.from_numpy(split.images[:PATCHES_OF]).to(device))
+    else:
+        new = transfer.begin_with(classifier.network, weights)
+        if ranks.first:
+            print(f"Beginning with {weights.path}; {', '.join(new) or 'nothing'} begins anew", flush=True)
+    if params.transfer.freeze == "backbone":
+        transfer.freeze_backbone(classifier.network)
     training = Training(classifier, split, len(architecture.class_names), params, device, ranks)
     fit(training, Split.read("validation"), LearningCurve(ranks.first), checkpoint)
     return training

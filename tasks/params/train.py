@@ -1,9 +1,10 @@
 """The section `train` of params.yaml."""
 
 import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tasks.harness.section import Section, Seed
 
@@ -28,6 +29,14 @@ def _network(name: str) -> str:
     return name
 
 
+def _weights(name: str) -> str:
+    if name != "hub" and PurePath(name).suffix not in (".pth", ".safetensors"):
+        raise ValueError("should be null, hub, or the path of a .pth or .safetensors file")
+    if PurePath(name) == PurePath("models/model.pth"):
+        raise ValueError("should be a copy elsewhere: DVC removes models/model.pth before it trains")
+    return name
+
+
 class Mlp(Section):
     final_relu: bool
 
@@ -42,6 +51,19 @@ class Timm(Section):
     stem: Literal["small", "as_built"]
     drop_rate: Fraction
     drop_path_rate: Fraction
+
+
+class Transfer(Section):
+    weights: Annotated[str, Field(min_length=1), AfterValidator(_weights)] | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    freeze: Literal["none", "backbone"]
+    backbone_rate: float = Field(gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _freezes_what_was_trained(self) -> "Transfer":
+        if self.freeze == "backbone" and self.weights is None:
+            raise ValueError("freeze: backbone should come with weights: random ones would stay random")
+        return self
 
 
 class Augment(Section):
@@ -63,6 +85,7 @@ class Train(Section):
     mlp: Mlp
     cnn: Cnn
     timm: Timm
+    transfer: Transfer
     epochs: Epochs
     batch_size: BatchSize
     accumulate: Accumulate
@@ -77,7 +100,7 @@ class Train(Section):
     ema_decay: float | None = Field(gt=0, lt=1)
     augment: Augment
     flip_at_test: bool
-    normalize: Literal["none", "half", "fitted"]
+    normalize: Literal["none", "half", "fitted", "pretrained"]
     keep: Literal["best", "last"]
     patience: int | None = Field(ge=1)
     max_minutes: float | None = Field(gt=0, le=100_000)
@@ -85,6 +108,21 @@ class Train(Section):
     devices: int = Field(ge=1, le=1024)
     seed: Seed
     threads: int | None = Field(ge=1, le=1024)
+
+    @field_validator("transfer")
+    @classmethod
+    def _is_on_the_hub(cls, transfer: Transfer, others: ValidationInfo) -> Transfer:
+        if transfer.weights == "hub" and others.data.get("network") in OWN:
+            raise ValueError(f"weights: hub should come with a network of timm, not {others.data['network']}")
+        return transfer
+
+    @field_validator("normalize")
+    @classmethod
+    def _has_been_pretrained(cls, normalize: str, others: ValidationInfo) -> str:
+        transfer = others.data.get("transfer")
+        if normalize == "pretrained" and transfer and transfer.weights is None:
+            raise ValueError("should come with train.transfer.weights, which say how")
+        return normalize
 
 
 def options(params: Train) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from tasks.prepared import Split
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.curve import LearningCurve
 from tasks.training.state import Training
+from tasks.training.transfer import train_mode
 
 LINE_EVERY = 100  # batches, where there is no terminal for a progress bar
 
@@ -59,7 +60,7 @@ def train_epoch(training: Training, save: Callable[[], None]) -> float:
     indices, first = training.indices, training.ranks.first
     seen = training.batch * indices.batch_size
     terminal = sys.stderr.isatty()
-    training.classifier.train()
+    train_mode(training.classifier)
     with tqdm(
         total=indices.size, initial=seen, unit=" images", unit_scale=True, leave=False, disable=not (terminal and first)
     ) as bar:

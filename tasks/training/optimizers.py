@@ -1,21 +1,29 @@
 """The optimisers, torch's own, and how the learning rate goes."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from tasks.networks.head import head_layers, in_head
 from tasks.params.train import Train
 
 
 def optimizer(network: nn.Module, params: Train) -> Optimizer:
-    """Build the optimiser of `params`; weights decay, biases and the parameters of normalisations do not."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": params.weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """Build the optimiser of `params`; weights decay, biases and the parameters of normalisations do not.
+
+    A group's `lr_scale`, as timm calls it, is the share of the learning rate that it gets.
+    """
+    parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    groups = groups_of(list(parameters.values()), params.weight_decay, 1.0)
+    if params.transfer.backbone_rate != 1:
+        layers = head_layers(network)
+        head = [parameter for name, parameter in parameters.items() if in_head(name, layers)]
+        backbone = [parameter for name, parameter in parameters.items() if not in_head(name, layers)]
+        groups = groups_of(head, params.weight_decay, 1.0)
+        groups += groups_of(backbone, params.weight_decay, params.transfer.backbone_rate)
     rate, momentum = params.learning_rate, params.momentum
     match params.optimizer:
         case "sgd":
@@ -26,6 +34,16 @@ def optimizer(network: nn.Module, params: Train) -> Optimizer:
             return torch.optim.AdamW(groups, lr=rate)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
+
+
+def groups_of(parameters: list[nn.Parameter], weight_decay: float, lr_scale: float) -> list[dict[str, Any]]:
+    """Divide the parameters into those that decay and those that do not."""
+    decaying = [parameter for parameter in parameters if parameter.ndim > 1]
+    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    return [
+        {"params": decaying, "weight_decay": weight_decay, "lr_scale": lr_scale},
+        {"params": others, "weight_decay": 0.0, "lr_scale": lr_scale},
+    ]
 
 
 def learning_rate(step: float, steps: int, params: Train) -> float:

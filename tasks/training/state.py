@@ -187,7 +187,7 @@ class Training:
         """Let the optimiser take its step, with the learning rate of now."""
         rate = learning_rate(self.progress, self.steps, self.params)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         if self.params.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.classifier.parameters(), self.params.clip_norm)

@@ -56,7 +56,8 @@ BAD = [
     ("train", "learning_rate", 0, "greater than 0"),
     ("train", "learning_rate", float("nan"), "finite number"),
     ("train", "learning_rate", "fast", "valid number"),
-    ("train", "normalize", True, "'none', 'half' or 'fitted'"),
+    ("train", "normalize", True, "'none', 'half', 'fitted' or 'pretrained'"),
+    ("train", "normalize", "pretrained", "should come with train.transfer.weights"),
     ("train", "threads", 0, "greater than or equal to 1"),
     ("evaluate", "pictures", 101, "less than or equal to 100"),
     ("export", "provider", "gpu", "auto or a name of ONNX Runtime's"),
@@ -91,6 +92,12 @@ def test_a_bad_value_is_refused_with_its_name_itself_and_what_is_right(
         ({"augment": {"mixup": 1.0, "cutmix": 1.0}}, "mixup and cutmix should not both be above 0"),
         ({"timm": {"stem": "large"}}, "train.timm.stem = 'large': input should be 'small' or 'as_built'"),
         ({"timm": {"drop_rate": 1.0}}, "train.timm.drop_rate = 1.0: .* less than 1"),
+        ({"transfer": {"weights": "a.onnx"}}, "null, hub, or the path of a .pth or .safetensors file"),
+        ({"transfer": {"weights": "./models/model.pth"}}, "should be a copy elsewhere: DVC removes"),
+        ({"transfer": {"weights": "hub"}}, "weights: hub should come with a network of timm, not mlp"),
+        ({"transfer": {"sha256": "abc"}}, "train.transfer.sha256 = 'abc'"),
+        ({"transfer": {"freeze": "backbone"}}, "freeze: backbone should come with weights"),
+        ({"transfer": {"backbone_rate": 0.0}}, "train.transfer.backbone_rate = 0.0: .* greater than 0"),
         ({"augment": {"shift": -1}}, "train.augment.shift = -1: .* greater than or equal to 0"),
     ],
 )
@@ -136,7 +143,7 @@ def test_all_errors_are_reported_at_once(workspace: Path) -> None:
     with pytest.raises(ParamsError) as refused:
         write_params(train={"epoch": 3, "epochs": "many"}, export={"tolerance": -1})
     message = str(refused.value)
-    assert "train.epoch: unknown key; known here: network, mlp, cnn, timm, epochs, batch_size" in message
+    assert "train.epoch: unknown key; known here: network, mlp, cnn, timm, transfer, epochs, batch_size" in message
     assert "train.epochs = 'many'" in message
     assert "export.tolerance = -1" in message
 
