@@ -96,8 +96,9 @@ def test_half_is_the_tutorials_normalize(prepared: Path) -> None:
 def test_options_that_do_not_fit_the_images_are_named(prepared: Path) -> None:
     write_params(train={"network": "cnn", "cnn": {"channels": [4], "convolutions": 1, "whitening": 5}})
     card = replace(Card.read(), image_shape=[4, 28, 1])
+    params = section.load(Train)
     with pytest.raises(StageError, match=r"^train.cnn: whitening = 5: the images of 4 x 28 pixels are smaller"):
-        train.train(train.describe(card, section.load(Train)), section.load(Train), CPU, Ranks(), Checkpoint("k", CPU))
+        train.train(train.describe(card, params, None), params, None, CPU, Ranks(), Checkpoint("k", CPU))
 
 
 def test_the_first_filters_come_from_the_training_images_and_are_rebuilt_from_the_files(prepared: Path) -> None:
