@@ -67,7 +67,7 @@ def calibration(metrics: Evaluation) -> Figure:
             (max(1, ceil(row.confidence * BINS)) - 0.5) / BINS + (number + 0.5) * width - BARS / 2 for row in bins
         ]
         images.bar(places, [row.images for row in bins], width=width, color=color)
-    right.legend(frameon=False, loc="best")
+    right.legend(frameon=False, loc="best", fontsize=8)
     right.set(xlim=(0, 1), ylim=(0, 1.02))
     for axis in (right, images):
         axis.xaxis.set_major_formatter(PercentFormatter(1))
