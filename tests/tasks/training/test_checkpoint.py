@@ -86,6 +86,16 @@ def test_it_goes_on_at_any_step_with_the_same_bytes(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+def test_it_goes_on_after_the_smaller_batch_at_the_end_of_an_epoch(prepared: Path) -> None:
+    expected, curve = finish(StopsAfter(-1), batch_size=4)
+    Checkpoint("key", CPU).remove()
+    with pytest.raises(Stopped):
+        finish(StopsAfter(2), batch_size=4)
+    found, its_curve = finish(Checkpoint("key", CPU), batch_size=4)
+    assert its_curve == curve
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 @pytest.mark.parametrize("steps", range(1, 5))
 def test_it_goes_on_between_two_steps_of_several_batches(
     prepared: Path, steps: int, capsys: pytest.CaptureFixture[str]
