@@ -17,10 +17,9 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from flows import recipes
 from flows.runtime import dvc_files, server
 from tests.support.params import ROOT
-from tests.support.project import Command, copy_project
+from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 FLOW = ("python", "-m", "flows", "training")
@@ -33,7 +32,7 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the parameters of digits."""
-    return copy_project(tmp_path_factory.mktemp("kill"), recipes.changes("digits"))
+    return copy_project(tmp_path_factory.mktemp("kill"), QUICK_DIGITS)
 
 
 @dataclass(frozen=True)

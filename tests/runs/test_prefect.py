@@ -9,10 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from flows import recipes
 from flows.runtime import server
 from tests.support.params import ROOT
-from tests.support.project import Command, copy_project
+from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 LISTS = (
     "artifact ls",
@@ -54,7 +53,7 @@ def test_every_list_of_prefects_command_line_is_answered(tmp_path: Path, command
 def test_a_server_that_hangs_ends_the_run_within_30_s_after_its_stage(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    project = copy_project(tmp_path, recipes.changes("digits"))
+    project = copy_project(tmp_path, QUICK_DIGITS)
     words = ("python", "-m", "flows", "training")
     pipe, merged = subprocess.PIPE, subprocess.STDOUT
     with subprocess.Popen(words, cwd=project, env=environment, stdout=pipe, stderr=merged, text=True) as flow:

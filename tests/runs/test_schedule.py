@@ -16,10 +16,10 @@ import psutil
 import pytest
 import requests
 
-from flows import overrides, recipes
+from flows import overrides
 from flows.runtime import labels, project_lock, server
 from tasks.data.datasets import DATASETS
-from tests.support.project import Command, copy_project
+from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 WAITS_S = 120
 RETRAINING = ("python", "-m", "flows", "retraining")
@@ -28,7 +28,7 @@ RETRAINING = ("python", "-m", "flows", "retraining")
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the parameters of digits."""
-    return copy_project(tmp_path_factory.mktemp("schedule"), recipes.changes("digits"))
+    return copy_project(tmp_path_factory.mktemp("schedule"), QUICK_DIGITS)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,20 @@ from tests.support.params import ROOT, shipped_params
 # Variables of a machine that reaches no mirror: the only one that is asked is a closed port.
 NO_MIRROR = {"DATA_MIRROR": "http://127.0.0.1:9/", "PUBLIC_MIRRORS": "off"}
 
+# Digits by the quickstart's network: a training of seconds, and sixty epochs to stop it in.
+QUICK_DIGITS = (
+    "download.dataset=digits",
+    "train.network=mlp",
+    "train.epochs=60",
+    "train.batch_size=64",
+    "train.learning_rate=0.1",
+    "train.momentum=0.0",
+    "train.weight_decay=0.0",
+    "train.schedule=constant",
+    "train.augment.flip=false",
+    "train.normalize=none",
+)
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
