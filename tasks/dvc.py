@@ -40,6 +40,8 @@ ASIDES = (
 )
 # How DVC says that another of its commands holds its locks, and when to ask again.
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
+# How it says that a stage was killed by SIGKILL, its shell having taken its place or not.
+KILLED = ("exited with -9", "exited with 137")
 ASK_AGAIN_S = 2
 PATIENCE_S = 5  # with a process that has been told to end
 LOGS = Path(".cache/logs")
@@ -218,6 +220,11 @@ def _reason(stage: str, lines: list[str]) -> str:
     """Find in the output why a stage failed: its own last sentence, which begins with its name, or DVC's."""
     own = [index for index, line in enumerate(lines) if line.startswith(f"{stage}: ")]
     errors = [line for line in lines if line.startswith("ERROR: ")]
+    if any(line.endswith(KILLED) for line in errors):
+        return (
+            f"{stage}: killed by SIGKILL, which is how a system ends what takes more memory than there is, unless "
+            "somebody did: smaller images, a smaller network and a smaller batch_size take less"
+        )
     if not own:
         return f"{stage}: {'; '.join(errors) or lines[-1:]}; the lines above say more"
     end = next((index for index in range(own[-1], len(lines)) if lines[index].startswith("ERROR: ")), len(lines))

@@ -85,6 +85,16 @@ def test_a_stage_without_a_last_sentence_gives_dvcs_reason(log: pytest.LogCaptur
         reproduce("train", 60, LOGGER)
 
 
+def test_a_stage_that_the_system_killed_may_have_had_too_little_memory(log: pytest.LogCaptureFixture) -> None:
+    Path("input").touch()
+    for command in ("kill -9 $$", "sh -c 'kill -9 $$'; exit 137"):
+        write_stage(f'"echo train: loss: 3; {command}"')
+        with pytest.raises(
+            StageFailed, match=r"^train: killed by SIGKILL, .* memory .* a smaller batch_size take less$"
+        ):
+            reproduce("train", 60, LOGGER)
+
+
 def test_dvcs_own_errors_are_the_reason(log: pytest.LogCaptureFixture) -> None:
     write_stage("cp input output")
     with pytest.raises(StageFailed, match=r"^train: ERROR: .*No such file or directory: .*input"):
