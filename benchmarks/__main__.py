@@ -32,12 +32,14 @@ from flows import overrides, recipes
 from flows.runtime import server
 from tasks.__main__ import STAGES
 from tasks.harness.code import PACKAGES, ROOT
+from tasks.model.determinism import physical_cores
 
 SHORT, LONG = 7, 3  # pairs
 MANY, FEW = 50_000, 5_000  # image files
 README = Path(__file__).with_name("README.md")
 TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
 PYTHON = sys.executable
+TRAIN = (PYTHON, "-m", "tasks", "train")
 RAW_IMAGES = "data/raw/FashionMNIST/raw/train-images-idx3-ubyte"
 RAW_LABELS = "data/raw/FashionMNIST/raw/train-labels-idx1-ubyte"
 
@@ -171,6 +173,24 @@ def shipped_training(_: Path) -> Pairs:
         run(fresh, PYTHON, "-m", "dvc", "repro", "transform")
         quickstart = (PYTHON, "-m", "benchmarks.quickstart", "data/raw", folder)
         return [(run(fresh, PYTHON, "-m", "tasks", "train"), run(fresh, *quickstart)) for _ in range(LONG)]
+
+
+def waiting(project: Path) -> Pairs:
+    """Time the stage train with threads that wait as it lets them, and as libgomp would."""
+    return [(run(project, *TRAIN), run(project, "env", "GOMP_SPINCOUNT=300000", *TRAIN)) for _ in range(SHORT)]
+
+
+def beside_other_work(project: Path) -> Pairs:
+    """Time the stage train beside a process that is always busy; compared with its fair share of the cores alone."""
+    pairs = []
+    cores = physical_cores()
+    for _ in range(LONG):
+        alone = run(project, *TRAIN)
+        with subprocess.Popen((PYTHON, "-c", "while True: pass")) as busy:
+            beside = run(project, *TRAIN)
+            busy.kill()
+        pairs.append((beside, alone * (cores + 1) / cores))
+    return pairs
 
 
 def nothing_to_do(project: Path) -> Pairs:
@@ -315,6 +335,8 @@ ROWS = [
     Row("training loop, against the bare loop", "images/s", training_loop, 0.9, 0.97, higher_is_better=True),
     Row("`dvc repro` from the archives, against the quickstart as a script", "s", from_archives, 1.0, 0.8),
     Row("the stage train as shipped, against the quickstart as a script", "s", shipped_training, 1.0, 0.8),
+    Row("the stage train, against threads that wait as they do by default", "s", waiting, 1.05, 1.0),
+    Row("the stage train beside a busy process, against its fair share", "s", beside_other_work, 2.0, 1.2),
     Row("`dvc repro` with nothing to do", "s", nothing_to_do, 1.0, 0.5, difference=True),
     Row("flow with nothing to do, over an empty flow: no server", "s", flow, 3, 1.5, difference=True),
     Row("flow with nothing to do, over an empty flow: a server", "s", flow_with_server, 3, 1, difference=True),
