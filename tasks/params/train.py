@@ -70,6 +70,7 @@ class Augment(Section):
     flip: bool
     shift: Pixels
     cutout: Pixels
+    color: Annotated[float, Field(ge=0, le=1)]
     mixup: Alpha
     cutmix: Alpha
 

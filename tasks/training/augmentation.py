@@ -18,6 +18,8 @@ def augment(images: Tensor, labels: Tensor, params: Augment, classes: int) -> tu
         images = flipped(images)
     if params.shift:
         images = shifted(images, params.shift)
+    if params.color:
+        images = recolored(images, params.color)
     if params.cutout:
         images = cut(images, params.cutout)
     if params.mixup or params.cutmix:
@@ -45,6 +47,24 @@ def _seen(count: int, size: int, most: int, device: torch.device) -> Tensor:
     by = torch.randint(-most, most + 1, (count, 1), device=device)
     there = (torch.arange(size, device=device) + by).abs()  # -1 is a reflection of 1
     return (size - 1) - ((size - 1) - there).abs()
+
+
+def recolored(images: Tensor, most: float) -> Tensor:
+    """Change brightness, contrast and saturation of each image, by factors from 1 - `most` to 1 + `most`.
+
+    What they are, and the weights of red, green and blue in grey, is as in torchvision's ColorJitter (transforms.v2),
+    which draws their order, too; here it is that one. Grey images have no saturation.
+    """
+    brightness, contrast, saturation = 1 + most * (2 * torch.rand(3, len(images), 1, 1, 1, device=images.device) - 1)
+    changed = (images * brightness).clamp(0, 255)
+    changed = changed.lerp(_grey(changed).mean((1, 2, 3), keepdim=True), 1 - contrast).clamp(0, 255)
+    return changed.lerp(_grey(changed), 1 - saturation).clamp(0, 255).round().to(torch.uint8)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Return how bright each pixel is, `float32 [N, H, W, 1]`."""
+    weights = torch.tensor([0.2989, 0.587, 0.114] if images.shape[3] == 3 else [1.0], device=images.device)
+    return (images * weights).sum(3, keepdim=True)
 
 
 def cut(images: Tensor, side: int) -> Tensor:

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import adjust_brightness, adjust_contrast, adjust_saturation
 
 from tasks.params.train import Augment
-from tasks.training.augmentation import augment, cut, flipped, mixed, shifted
+from tasks.training.augmentation import augment, cut, flipped, mixed, recolored, shifted
 
-NONE: dict[str, Any] = {"flip": False, "shift": 0, "cutout": 0, "mixup": 0.0, "cutmix": 0.0}
+NONE: dict[str, Any] = {"flip": False, "shift": 0, "cutout": 0, "color": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +56,19 @@ def test_each_image_is_shifted_its_own_way_and_reflected_at_the_edge() -> None:
 
 def test_a_shift_beyond_the_image_is_one_by_as_much_as_can_be_reflected() -> None:
     assert shifted(some(height=3, width=1), 50).shape == (64, 3, 1, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colours_change_as_torchvision_changes_them(monkeypatch: pytest.MonkeyPatch, channels: int) -> None:
+    images = some(channels=channels)
+    drawn = torch.rand(3, 64, 1, 1, 1)
+    monkeypatch.setattr("torch.rand", lambda *_, **__: drawn)
+    found = recolored(images, 0.5)
+    for image, ours, factors in zip(images, found, (drawn + 0.5).flatten(1).T.tolist(), strict=True):
+        theirs = image.permute(2, 0, 1).float() / 255
+        for adjust, factor in zip((adjust_brightness, adjust_contrast, adjust_saturation), factors, strict=True):
+            theirs = adjust(theirs, factor)
+        assert torch.allclose(ours.permute(2, 0, 1).float(), 255 * theirs, atol=0.51)
 
 
 def test_a_square_is_blackened_and_the_rest_stays() -> None:

@@ -48,7 +48,7 @@ ALL: dict[str, object] = {
     "schedule": "cosine",
     "clip_norm": 1.0,
     "label_smoothing": 0.1,
-    "augment": {"flip": True, "shift": 2, "cutout": 4, "mixup": 0.5, "cutmix": 0.0},
+    "augment": {"flip": True, "shift": 2, "cutout": 4, "color": 0.2, "mixup": 0.5, "cutmix": 0.0},
     "ema_decay": 0.5,
     "keep": "best",
 }

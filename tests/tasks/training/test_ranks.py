@@ -55,7 +55,7 @@ def test_two_processes_reach_the_curve_of_one(prepared: Path) -> None:
 
 
 def test_torchruns_two_that_were_killed_go_on_to_the_bytes_of_two_that_were_not(prepared: Path) -> None:
-    flip = {"flip": True, "shift": 2, "cutout": 0, "mixup": 0.0, "cutmix": 0.0}
+    flip = {"flip": True, "shift": 2, "cutout": 0, "color": 0.0, "mixup": 0.0, "cutmix": 0.0}
     write_params(train=TRAIN | {"epochs": 40, "devices": 2, "augment": flip})
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CHECKPOINT_EVERY_S": "0"}
     torchrun = subprocess.Popen((sys.executable, *TORCHRUN), env=environment, stdout=subprocess.DEVNULL)
