@@ -15,10 +15,13 @@ class Cnn(nn.Module):
     """Blocks of convolutions, max pooling, batch norm and ReLU, the largest value of each channel, and a linear layer.
 
     It pools before it normalises: the two elementwise operations then have a quarter of the values to go through, which
-    on a CPU takes longer than the convolution of a few channels. Once the map is small, a block pools no more.
+    on a CPU takes longer than the convolution of a few channels. Once the map is small, a block pools no more, and its
+    convolutions see only what lies whole in the map.
 
     Args:
         channels: those that each block gives.
+        stride: of the first convolution. 2: it is 4 x 4 and halves the map by itself, so that nothing is computed for
+            each pixel of an image.
         convolutions: of a block, 3 x 3 each.
         whitening: pixels a side of the patches whose principal components are the first filters; 0: without them.
 
@@ -31,6 +34,7 @@ class Cnn(nn.Module):
         image_shape: tuple[int, int, int],
         classes: int,
         channels: Sequence[int],
+        stride: int = 1,
         convolutions: int = 1,
         whitening: int = 0,
     ) -> None:
@@ -45,12 +49,16 @@ class Cnn(nn.Module):
             first = Whitening(before, whitening)
             blocks += [first, nn.ReLU(inplace=True)]
             height, width, before = height - whitening + 1, width - whitening + 1, first.out_channels
-        for after in channels:
+        for block, after in enumerate(channels):
+            halves = min(height, width) >= SMALLEST
             for number in range(convolutions):
-                blocks.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
-                if number == 0 and min(height, width) >= SMALLEST:
-                    blocks.append(nn.MaxPool2d(2))
+                if halves and number == 0:
+                    blocks += _halving(before, after, stride if block == 0 else 1)
                     height, width = height // 2, width // 2
+                else:
+                    padding = 1 if halves or min(height, width) < 3 else 0
+                    blocks.append(nn.Conv2d(before, after, 3, padding=padding, bias=False))
+                    height, width = height - 2 + 2 * padding, width - 2 + 2 * padding
                 blocks += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
                 before = after
         self.blocks = nn.Sequential(*blocks)
@@ -64,6 +72,12 @@ class Cnn(nn.Module):
         """Take the first filters from training images as the network gets them, `float32 [N, C, H, W]`."""
         if isinstance(first := self.blocks[0], Whitening):
             first.look_at(images)
+
+
+def _halving(before: int, after: int, stride: int) -> list[nn.Module]:
+    if stride == 2:
+        return [nn.Conv2d(before, after, 4, stride, padding=1, bias=False)]
+    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.MaxPool2d(2)]
 
 
 class Whitening(nn.Conv2d):

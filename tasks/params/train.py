@@ -43,6 +43,7 @@ class Mlp(Section):
 
 class Cnn(Section):
     channels: Channels
+    stride: int = Field(ge=1, le=2)
     convolutions: int = Field(ge=1, le=16)
     whitening: int = Field(ge=0, le=5)
 

@@ -22,6 +22,7 @@ QUICK_DIGITS = (
     "train.weight_decay=0.0",
     "train.schedule=constant",
     "train.augment.flip=false",
+    "train.precision=float32",
     "train.normalize=none",
 )
 

@@ -94,7 +94,7 @@ def test_half_is_the_tutorials_normalize(prepared: Path) -> None:
 
 
 def test_options_that_do_not_fit_the_images_are_named(prepared: Path) -> None:
-    write_params(train={"network": "cnn", "cnn": {"channels": [4], "convolutions": 1, "whitening": 5}})
+    write_params(train={"network": "cnn", "cnn": {"channels": [4], "stride": 1, "convolutions": 1, "whitening": 5}})
     card = replace(Card.read(), image_shape=[4, 28, 1])
     params = section.load(Train)
     with pytest.raises(StageError, match=r"^train.cnn: whitening = 5: the images of 4 x 28 pixels are smaller"):
@@ -102,10 +102,10 @@ def test_options_that_do_not_fit_the_images_are_named(prepared: Path) -> None:
 
 
 def test_the_first_filters_come_from_the_training_images_and_are_rebuilt_from_the_files(prepared: Path) -> None:
-    write_params(train={"network": "cnn", "cnn": {"channels": [4, 8], "convolutions": 2, "whitening": 2}})
+    write_params(train={"network": "cnn", "cnn": {"channels": [4, 8], "stride": 1, "convolutions": 2, "whitening": 2}})
     train.main()
     model, description = classifier.load()
-    assert description.options == {"channels": [4, 8], "convolutions": 2, "whitening": 2}
+    assert description.options == {"channels": [4, 8], "stride": 1, "convolutions": 2, "whitening": 2}
     fresh = classifier.build(description)
     fresh.look_at(torch.from_numpy(Split.read("train").images))
     assert torch.equal(fresh.network.state_dict()["blocks.0.weight"], model.network.state_dict()["blocks.0.weight"])

@@ -8,11 +8,13 @@ from tasks.networks.cnn import Cnn, Whitening
 from tasks.networks.mlp import NeuralNetwork
 
 
-@pytest.mark.parametrize(("convolutions", "whitening"), [(1, 0), (2, 0), (2, 3)])
+@pytest.mark.parametrize(("stride", "convolutions", "whitening"), [(1, 1, 0), (2, 1, 0), (1, 2, 0), (2, 2, 3)])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (5, 40, 3), (8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 48, 3)])
-def test_images_of_any_shape_become_logits(shape: tuple[int, int, int], convolutions: int, whitening: int) -> None:
+def test_images_of_any_shape_become_logits(
+    shape: tuple[int, int, int], stride: int, convolutions: int, whitening: int
+) -> None:
     height, width, channels = shape
-    network = Cnn(shape, 7, [2, 3, 4, 5], convolutions, min(whitening, height, width)).eval()
+    network = Cnn(shape, 7, [2, 3, 4, 5], stride, convolutions, min(whitening, height, width)).eval()
     assert network(torch.zeros(2, channels, height, width)).shape == (2, 7)
 
 
@@ -20,6 +22,14 @@ def test_images_of_any_shape_become_logits(shape: tuple[int, int, int], convolut
 def test_a_block_halves_the_map_while_it_is_large(size: int, pools: int) -> None:
     blocks = Cnn((size, size, 1), 10, [2, 2, 2, 2]).blocks
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in blocks) == pools
+
+
+def test_a_stride_halves_the_map_instead_and_small_maps_are_seen_without_what_is_beyond_them() -> None:
+    blocks = Cnn((28, 28, 1), 10, [2, 2, 2, 2], stride=2).blocks
+    seen = [(layer.kernel_size[0], layer.padding[0]) for layer in blocks if isinstance(layer, nn.Conv2d)]
+    assert seen == [(4, 1), (3, 1), (3, 1), (3, 0)]  # of maps of 28, 14, 7 and 3 pixels a side
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in blocks) == 2
+    assert blocks.eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 2, 1, 1)
 
 
 def test_it_is_what_its_layers_compute() -> None:

@@ -208,7 +208,11 @@ def test_another_error_of_a_step_is_no_lack_of_memory(prepared: Path) -> None:
 def test_memory_that_really_is_too_small_is_told_so(prepared: Path, channels: list[int], told: str) -> None:
     """The process may have as much as it has after its imports, and 250 MB more."""
     write_params(
-        train={"network": "cnn", "cnn": {"channels": channels, "convolutions": 1, "whitening": 0}, "batch_size": 6}
+        train={
+            "network": "cnn",
+            "cnn": {"channels": channels, "stride": 1, "convolutions": 1, "whitening": 0},
+            "batch_size": 6,
+        }
     )
     code = """
 import resource, psutil, torch._dynamo, torch.distributed.fsdp
