@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from tasks.harness import lifeline
 
@@ -115,7 +115,7 @@ def _reproduce(stage: str, time_limit_s: float, logger: Logger, force: bool) -> 
     if answer.timed_out:
         raise StageTimedOut(f"{stage}: stopped after {time_limit_s:g} s, the limit in flow.time_limit_s.{stage}")
     if answer.code:
-        raise StageFailed(_reason(stage, list(answer.lines)))
+        raise StageFailed(reason(stage, list(answer.lines)))
     if answer.outcome is None:
         raise StageFailed(f"{stage}: DVC gave none of the answers that are known: {list(answer.lines)}")
     run = StageRun(stage, answer.outcome, round(time.monotonic() - started, 2))
@@ -162,37 +162,47 @@ def log_path(stage: str) -> Path:
     return LOGS / f"{stage}.log"
 
 
-@contextmanager
-def _dvc_repro(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+def start(
+    words: Sequence[str], folder: Path = Path(), stdout: IO[str] | int = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """Start `dvc repro --single-item` in the project at `folder`, in a process group of its own; see `stop`.
+
+    Its standard input is the lifeline of the stages: it closes with this process, however that ends.
+    """
     # DVC runs the stage through a shell, where this interpreter has to come first; buffered, lines come at the end.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--single-item", *words],
+        cwd=folder,
         env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", lifeline.STDIN_IS_LIFELINE: "1"},
-        stdin=subprocess.PIPE,  # which closes with this process, however it ends
-        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
         process_group=0,  # a terminal's Ctrl-C is for this process, which ends the others in order
     )
-    with process:
+
+
+@contextmanager
+def _dvc_repro(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    with start(words) as process:
         try:
             yield process
         except BaseException as error:
             error.add_note(f"in the stage {words[-1]}")
             if not isinstance(error, Exception):
                 interruptions.append(error)
-            _stop(process)
+            stop(process)
             raise
 
 
 @contextmanager
 def _time_limit(process: subprocess.Popen[str], seconds: float, answer: Answer) -> Iterator[None]:
-    def stop() -> None:
+    def end() -> None:
         answer.timed_out = True
-        _stop(process)
+        stop(process)
 
-    timer = threading.Timer(seconds, stop)
+    timer = threading.Timer(seconds, end)
     timer.start()
     try:
         yield
@@ -200,7 +210,7 @@ def _time_limit(process: subprocess.Popen[str], seconds: float, answer: Answer) 
         timer.cancel()
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def stop(process: subprocess.Popen[str]) -> None:
     """End the stage by its lifeline; DVC notes that it failed and ends, too. What does not end is killed.
 
     DVC writes its lock files in place, so it is not to be killed while it can end by itself.
@@ -216,7 +226,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _reason(stage: str, lines: list[str]) -> str:
+def reason(stage: str, lines: list[str]) -> str:
     """Find in the output why a stage failed: its own last sentence, which begins with its name, or DVC's."""
     own = [index for index, line in enumerate(lines) if line.startswith(f"{stage}: ")]
     errors = [line for line in lines if line.startswith("ERROR: ")]

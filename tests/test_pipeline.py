@@ -71,7 +71,7 @@ def dependencies(stage: str) -> list[str]:
 
 def test_stages_modules_params_and_tasks_have_the_same_names() -> None:
     assert list(PIPELINE["stages"]) == list(door.STAGES) == STAGES
-    assert [name for name in Params.model_fields if name != "flow"] == STAGES
+    assert [name for name in Params.model_fields if name not in ("flow", "search")] == STAGES
     assert list(TimeLimits.model_fields) == STAGES
     for name in STAGES:
         assert PIPELINE["stages"][name]["cmd"] == f"exec python -m tasks {name}"
@@ -104,7 +104,7 @@ def test_what_a_running_stage_watches_of_its_code_is_what_dvc_watches(workspace:
     loaded = {Path(line) for line in answer.stdout.splitlines() if not line.endswith("__init__.py")}
     assert loaded == {path for path in code("train") if path in loaded}
     assert ROOT / "tasks/params/train.py" in loaded
-    assert ROOT / "tasks/params/flow.py" not in loaded
+    assert not {ROOT / "tasks/params/flow.py", ROOT / "tasks/params/search.py"} & loaded
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -112,9 +112,10 @@ def test_a_page_of_the_server_makes_no_stage_stale(stage: str) -> None:
     assert {"serving", "tasks", "flows"}.isdisjoint(PIPELINE["stages"][stage]["deps"])
 
 
-def test_a_bound_of_the_flow_makes_no_stage_stale() -> None:
+@pytest.mark.parametrize("section", ["flow", "search"])
+def test_a_bound_of_the_flow_or_of_a_search_makes_no_stage_stale(section: str) -> None:
     for stage in STAGES:
-        assert not any((ROOT / "tasks/params/flow.py").is_relative_to(ROOT / dep) for dep in dependencies(stage))
+        assert not any((ROOT / f"tasks/params/{section}.py").is_relative_to(ROOT / dep) for dep in dependencies(stage))
 
 
 def test_every_other_dep_is_an_output_of_an_earlier_stage() -> None:
