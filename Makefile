@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 $(foreach name,CRON DATASET IMAGE RECIPE WAIT,$(eval override $(name) := $$(value $(name))))
 export CRON DATASET IMAGE RECIPE WAIT
 
-.PHONY: help installed install run schedule report unit test bench check predict lock clean
+.PHONY: help installed install run search schedule report unit test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: installed ## train, evaluate, export and verify; RECIPE=name or DATASET=name chooses one of recipes/
 	@$(BIN)/python -m flows run
+
+search: installed ## try the ranges under search: in params.yaml, beside the project: a table, a picture and a recipe of the best
+	@$(BIN)/python -m flows search
 
 schedule: installed ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
 	@$(BIN)/python -m flows retraining

@@ -15,6 +15,10 @@ from tasks.harness import interpreter
 COMMANDS = {
     "training": ("flows.train", "download, transform, train, evaluate and export: what has to run of it"),
     "run": ("flows.run", "training by a recipe, or on digits where no mirror answers: make run"),
+    "search": (
+        "flows.search",
+        "trials of the ranges in params.yaml, each through DVC in a checkout of its own: make search",
+    ),
     "retraining": ("flows.runtime.schedule", "training on a schedule, with a Prefect server: make schedule"),
     "report": ("flows.report.page", "what the last run came to, as a page: make report"),
 }

@@ -61,7 +61,12 @@ def changes(name: str) -> list[str]:
     Raises:
         ParamsError: there is no such recipe, or it is no mapping in YAML; or that is so of its base.
     """
-    return [f"{key}={_as_yaml(value)}" for key, value in _values(name, ()).items()]
+    return [f"{key}={_as_yaml(value)}" for key, value in values(name).items()]
+
+
+def values(name: str) -> dict[str, object]:
+    """Return every value that recipe `name` sets, by its keys joined with dots; see `changes`."""
+    return _values(name, ())
 
 
 def about(name: str) -> About | None:
@@ -83,13 +88,13 @@ def nearest(params: object) -> Nearest | None:
         ParamsError: a recipe is refused.
     """
     here = dict(flatten(params))
-    values = {name: _values(name, ()) for name in known()}
+    sets = {name: values(name) for name in known()}
     differs = {
         name: [(key, value, here.get(key)) for key, value in of_one.items() if here.get(key) != value]
-        for name, of_one in values.items()
+        for name, of_one in sets.items()
     }
     # Of two that do not differ, the one that sets more says more.
-    name = min(values, key=lambda name: (len(differs[name]), -len(values[name])), default=None)
+    name = min(sets, key=lambda name: (len(differs[name]), -len(sets[name])), default=None)
     return Nearest(name, about(name), differs[name]) if name is not None else None
 
 
