@@ -131,7 +131,7 @@ def make(place: Path, cache: Path, own: Iterable[str]) -> Checkout:
     folder = place / prefix
     _copy(folder)
     for path in inside:
-        _link(path, folder / path)
+        _link(path, folder)
     (cache / "checkpoints").mkdir(parents=True, exist_ok=True)
     (folder / ".cache").symlink_to(cache.absolute())
     _configure_dvc(folder)
@@ -197,17 +197,15 @@ def _copy(folder: Path) -> None:
         shutil.copy2(private, folder / private)
 
 
-def _link(source: Path, place: Path) -> None:
+def _link(source: Path, folder: Path) -> None:
     """Link what git does not track: the whole of it, or of a folder in which it tracks some the rest, file by file."""
-    if not source.exists():
-        return
-    if not os.path.lexists(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(source.absolute())
-    elif source.is_dir():
-        for name in _listed("--others", "--", str(source)):
-            (place.parents[len(source.parts) - 1] / name).parent.mkdir(parents=True, exist_ok=True)
-            (place.parents[len(source.parts) - 1] / name).symlink_to(Path(name).absolute())
+    if not os.path.lexists(folder / source):
+        names = [str(source)] if source.exists() else []  # who reads it says that it is not there
+    else:
+        names = _listed("--others", "--", str(source)) if source.is_dir() else []
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(Path(name).absolute())
 
 
 def _configure_dvc(folder: Path) -> None:
