@@ -55,7 +55,10 @@ class Made(Checkout):
             last = Validated(len(accuracies), accuracies[-1], 0.5, [])
             write_json(self.folder / TRAINING, asdict(Epochs("last", last, last)))
         words = self.command if accuracies else ("false",)
-        return subprocess.Popen(words, stdin=subprocess.PIPE, text=True, process_group=0)
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, text=True, process_group=0)
+        if words in (("true",), ("false",)):
+            process.wait()
+        return process
 
     def save(self, name: str, accuracy: float) -> str | None:
         self.saved.append(name)

@@ -102,12 +102,16 @@ def test_what_is_worse_than_the_others_is_given_up_and_its_training_ended(capsys
     assert re.search(r"trial 8: given up after epoch 2 at 10\.00%  \(learning_rate ", capsys.readouterr().out)
 
 
-def test_the_last_epoch_is_no_moment_to_give_up() -> None:
+@pytest.mark.parametrize(
+    ("epochs", "command"),
+    [(EPOCHS, ["sleep", "0.2"]), (3, ["true"])],
+    ids=["as planned", "early, by train.patience"],
+)
+def test_the_last_epoch_is_no_moment_to_give_up(epochs: int, command: list[str]) -> None:
     study = made_study()
-    run(made_plan(8), study, [made_checkout(lambda train: [*best_at_a_tenth(train)[:-1], 0.2])])
-    run(made_plan(9), study, [made_checkout(lambda _: [0.8] * (EPOCHS - 1) + [0.1])])
-    run(made_plan(10), study, [made_checkout(lambda _: [0.8, 0.1])])  # it ended early, as by train.patience
-    assert [trial.state for trial in study.over()[-2:]] == [TrialState.COMPLETE] * 2
+    run(made_plan(6), study, [made_checkout(lambda _: [0.2] * (epochs - 1) + [0.9] * (EPOCHS - epochs + 1))])
+    run(made_plan(7), study, [made_checkout(lambda _: [0.3] * epochs, *command)])
+    assert (study.over()[-1].state, study.over()[-1].value) == (TrialState.COMPLETE, 0.3)
 
 
 def test_a_trial_that_fails_is_told_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
