@@ -23,7 +23,7 @@ from tasks.model.classifier import Description, digest
 from tasks.networks import from_timm
 from tasks.networks.head import head_layers, in_head
 from tasks.params.train import Train
-from tasks.training import renaming
+from tasks.training import packages, renaming
 
 CACHE = Path(".cache/hub")
 FILE = "model.safetensors"  # of a network on the hub
@@ -53,7 +53,8 @@ def read(params: Train) -> Weights | None:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise StageError(f"train.transfer.weights = {wanted}: there is no such file") from None
+        how = packages.how_to_get(params.transfer.sha256)
+        raise StageError(f"train.transfer.weights = {wanted}: there is no such file{how}") from None
     except OSError as error:
         raise StageError(f"train.transfer.weights = {wanted} cannot be read: {error.strerror}") from None
     sha256 = hashlib.sha256(content).hexdigest()

