@@ -3,9 +3,10 @@
 Each run is `python -m tasks train` and `evaluate` as processes, on a clone of what is committed. A row of recipes.csv
 is a run; those of recipes that have changed since are dropped.
 
-Reads:  DATA_MIRROR (a folder with the archives), recipes/
+Reads:  DATA_MIRROR (a folder with the archives, and groceries/ for recipes on own images), data/weights/, recipes/
 Writes: benchmarks/recipes.csv, docs/recipes.md between the markers, recipes/NAME.yaml: what it reaches
-Run:    python -m benchmarks.recipes NAME [SEED]...   (without a name: write the table anew from the rows)
+Run:    python -m benchmarks.recipes [--untimed] NAME [SEED]...   (without a name: write the table anew from the rows)
+        --untimed: other work shares the machine, and the time is not kept
 """
 
 import csv
@@ -16,7 +17,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from contextlib import chdir
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from statistics import mean, median
@@ -25,11 +27,16 @@ from pydantic import TypeAdapter
 
 from benchmarks.__main__ import PYTHON, clone, machine, output, run
 from flows import overrides, recipes
+from tasks.data.datasets import DATASETS
 from tasks.evaluation.record import Evaluation
+from tasks.params import whole
+from tasks.training import packages
 
 ROWS = Path(__file__).with_suffix(".csv")
 PAGE = Path("docs/recipes.md")
 TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
+PHOTOGRAPHS = "groceries"  # what recipes on one's own images are run on: a folder of DATA_MIRROR
+UNTIMED = "--untimed"
 REACHES = re.compile(r"^  reaches:.*\n(?:    .*\n)*", re.MULTILINE)  # of a recipe's `about`
 HEAD = """| recipe | accuracy | calibration error | n | trained in | on |
 |---|---:|---:|---:|---:|---|"""
@@ -44,15 +51,16 @@ class Result:
     seed: int
     accuracy: float  # of the test images
     calibration_error: float
-    train_s: float  # of the stage as a process
+    train_s: float | None  # of the stage as a process; None: not taken
     machine: str
 
 
 def main(arguments: list[str]) -> None:
     write(read())
-    if arguments:
-        name, *seeds = arguments
-        for result in measure(name, [int(seed) for seed in seeds] or [0]):
+    timed = UNTIMED not in arguments
+    if words := [word for word in arguments if word != UNTIMED]:
+        name, *seeds = words
+        for result in measure(name, [int(seed) for seed in seeds] or [0], timed):
             again = (result.recipe, result.seed)
             write([*(other for other in read() if (other.recipe, other.seed) != again), result])
 
@@ -68,16 +76,22 @@ def read() -> list[Result]:
     if not ROWS.exists():
         return []
     with ROWS.open(newline="", encoding="utf-8") as file:
-        results = [TypeAdapter(Result).validate_python(row) for row in csv.DictReader(file)]
+        rows = [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+    results = [TypeAdapter(Result).validate_python(row) for row in rows]
     return [result for result in results if result.values == digest(result.recipe)]
 
 
-def measure(name: str, seeds: list[int]) -> Iterator[Result]:
+def measure(name: str, seeds: list[int], timed: bool) -> Iterator[Result]:
     """Run a recipe once with each seed, the data prepared once."""
     os.environ["PATH"] = os.pathsep.join((str(Path(PYTHON).parent), os.environ["PATH"]))
     os.environ["DATA_MIRROR"] = str(Path(os.environ["DATA_MIRROR"]).resolve())
     with tempfile.TemporaryDirectory() as folder:
         project = clone(Path(folder) / "project", name)
+        with chdir(project):
+            if DATASETS[whole.load().download.dataset].format == "files":
+                overrides.write([f"download.path={os.environ['DATA_MIRROR']}/{PHOTOGRAPHS}"])
+        if packages.FOLDER.exists():
+            (project / packages.FOLDER).symlink_to(packages.FOLDER.resolve())
         output(project, PYTHON, "-m", "dvc", "repro", "transform")
         params = project / "params.yaml"
         text = params.read_text(encoding="utf-8")
@@ -87,12 +101,13 @@ def measure(name: str, seeds: list[int]) -> Iterator[Result]:
             output(project, PYTHON, "-m", "tasks", "evaluate")
             test = Evaluation.read(project)
             print(f"{name}, seed {seed}: {test.accuracy:.2%} in {seconds:.0f} s", flush=True)
-            yield Result(name, digest(name), seed, test.accuracy, test.calibration_error, round(seconds, 1), machine())
+            train_s = round(seconds, 1) if timed else None
+            yield Result(name, digest(name), seed, test.accuracy, test.calibration_error, train_s, machine())
 
 
 def write(results: list[Result]) -> None:
     """Keep the rows, and write table and recipes from them."""
-    results = sorted(results, key=astuple)
+    results = sorted(results, key=lambda result: (result.recipe, result.seed))
     with ROWS.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, [field.name for field in fields(Result)], lineterminator="\n")
         rows.writeheader()
@@ -128,8 +143,13 @@ class Summary:
         return f"{mean(result.calibration_error for result in self.results):.1%}"
 
     @property
+    def train_s(self) -> int | None:
+        times = [result.train_s for result in self.results if result.train_s is not None]
+        return round(median(times)) if times else None
+
+    @property
     def time(self) -> str:
-        return str(timedelta(seconds=round(median(result.train_s for result in self.results))))
+        return "-" if self.train_s is None else str(timedelta(seconds=self.train_s))
 
     @property
     def machines(self) -> str:
@@ -146,7 +166,7 @@ class Summary:
             "accuracy": f"[{min(found):.4f}, {max(found):.4f}]",
             "n": len(found),
             "hardware": json.dumps(self.machines),
-            "train_s": round(median(result.train_s for result in self.results)),
+            "train_s": "null" if self.train_s is None else self.train_s,
         }
         return "".join(("  reaches:\n", *(f"    {name}: {value}\n" for name, value in values.items())))
 
