@@ -99,7 +99,8 @@ def begin_with(network: nn.Module, weights: Weights) -> list[str]:
     """Load the weights into the network, but for the head where it does not fit, and name what begins anew.
 
     The head does not fit where there are other numbers of classes. Positions and patches are resized as timm does, and
-    a first convolution for images with other channels is adapted as timm does.
+    a first convolution for images with other channels is adapted as timm does. A head that begins anew begins at zero,
+    because where features outnumber images what is random in it stays (Kolesnikov et al., Big Transfer, ECCV 2020).
 
     Raises:
         StageError: other tensors do not fit; they are listed.
@@ -126,7 +127,17 @@ def begin_with(network: nn.Module, weights: Weights) -> list[str]:
             "network whose weights they are, or other weights"
         )
     network.load_state_dict(own | {name: given[name] for name in own if name in given and name not in new})
+    if new:
+        _begin_at_zero(network, layers)
     return new
+
+
+def _begin_at_zero(network: nn.Module, layers: tuple[str, ...]) -> None:
+    """Let each layer of the head give logits of 0."""
+    for name in layers:
+        parts = [part for part in network.get_submodule(name).modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
+        for parameter in parts[-1].parameters():  # only the last of several: zeros before it would let no gradient by
+            nn.init.zeros_(parameter)
 
 
 def freeze_backbone(network: nn.Module) -> None:

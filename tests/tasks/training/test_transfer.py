@@ -71,6 +71,17 @@ def test_all_but_the_head_is_taken_where_the_classes_are_others(name: str) -> No
     assert all(torch.equal(tensor, old[name]) for name, tensor in same.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_efficientnet", "timm/test_vit", "timm/test_convnext"])
+def test_a_new_head_gives_logits_of_zero_and_learns(name: str) -> None:
+    network = built(name)
+    begin_with(network, weights_of(built(name, classes=3).state_dict()))
+    logits = network(torch.rand(3, 1, 28, 28))
+    assert not logits.any()
+    head = [weight for own, weight in network.named_parameters() if in_head(own, head_layers(network))]
+    gradients = torch.autograd.grad(nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])), head)
+    assert all(gradient.any() for gradient in gradients)
+
+
 def test_a_first_convolution_for_colours_is_adapted_to_grey_as_timm_does() -> None:
     old, network = built(shape=(28, 28, 3)).state_dict(), built()
     begin_with(network, weights_of(old))
