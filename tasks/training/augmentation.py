@@ -56,7 +56,7 @@ def recolored(images: Tensor, most: float) -> Tensor:
     which draws their order, too; here it is that one. Grey images have no saturation.
     """
     brightness, contrast, saturation = 1 + most * (2 * torch.rand(3, len(images), 1, 1, 1, device=images.device) - 1)
-    changed = (images * brightness).clamp(0, 255)
+    changed: Tensor = (images * brightness).clamp(0, 255)
     changed = changed.lerp(_grey(changed).mean((1, 2, 3), keepdim=True), 1 - contrast).clamp(0, 255)
     return changed.lerp(_grey(changed), 1 - saturation).clamp(0, 255).round().to(torch.uint8)
 
