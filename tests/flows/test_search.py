@@ -20,6 +20,7 @@ from tests.support.params import write_params
 def test_a_signal_ends_it_and_the_same_command_goes_on(
     checkout: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a shell's background jobs begin with SIGINT ignored
     monkeypatch.setattr(search, "search", lambda: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as stopped:
         search.main([])
