@@ -51,7 +51,7 @@ def repro(project: Path, command: Command) -> list[str]:
 @pytest.mark.parametrize("name", CLASSIC)
 def test_it_is_trained_on_and_the_model_takes_its_images(name: str, project: Path, command: Command) -> None:
     # With made images and labels there is nothing to learn, and at the shipped rate the logits grow beyond all bounds.
-    change(project, *recipes.changes(name), "train.learning_rate=0.001")
+    change(project, *recipes.changes(name), "train.learning_rate=0.001", "train.epochs=2")
     put_raw(project, name, command)
     assert repro(project, command) == ["Stage 'download' didn", *["Running"] * 4]
     images = np.load(project / "data/prepared/test_images.npy")
