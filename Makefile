@@ -26,7 +26,7 @@ report: installed ## write reports/report.html and reports/report.md: all that t
 # Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
-unit: installed ## run all tests but the whole runs: within a minute
+unit: installed ## run all tests but the whole runs: in minutes
 	@$(PYTEST) --ignore=tests/runs $(ARGS)
 
 test: installed ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST

@@ -26,6 +26,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.image_files import make
 from flows import overrides, recipes
@@ -33,6 +34,7 @@ from flows.runtime import server
 from tasks.__main__ import STAGES
 from tasks.harness.code import PACKAGES, ROOT
 from tasks.model.determinism import physical_cores
+from tasks.training import precision
 
 SHORT, LONG = 7, 3  # pairs
 MANY, FEW = 50_000, 5_000  # image files
@@ -122,7 +124,8 @@ def machine() -> str:
     name = re.search(r"model name\s*: (.*)", cpu_info.read_text()) if cpu_info.exists() else None
     versions = ", ".join(f"{package} {version(package)}" for package in ("torch", "onnxruntime", "prefect", "dvc"))
     cpu = name[1] if name else platform.machine()
-    return f"{os.cpu_count()} cores of {cpu}, with Python {platform.python_version()}, {versions}"
+    bits = str(precision.resolve("auto", torch.device("cpu"))).removeprefix("torch.")  # what `auto` comes to
+    return f"{os.cpu_count()} cores of {cpu} ({bits}), with Python {platform.python_version()}, {versions}"
 
 
 def clone(folder: Path, recipe: str = "quickstart") -> Path:
