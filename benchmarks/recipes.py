@@ -84,7 +84,9 @@ def read() -> list[Result]:
 def measure(name: str, seeds: list[int], timed: bool) -> Iterator[Result]:
     """Run a recipe once with each seed, the data prepared once."""
     os.environ["PATH"] = os.pathsep.join((str(Path(PYTHON).parent), os.environ["PATH"]))
-    os.environ["DATA_MIRROR"] = str(Path(os.environ["DATA_MIRROR"]).resolve())
+    if not (mirror := os.environ.get("DATA_MIRROR")):
+        sys.exit("recipes: DATA_MIRROR has to name a folder that holds the data")
+    os.environ["DATA_MIRROR"] = str(Path(mirror).resolve())
     with tempfile.TemporaryDirectory() as folder:
         project = clone(Path(folder) / "project", name)
         with chdir(project):
