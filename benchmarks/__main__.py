@@ -33,7 +33,7 @@ from flows import overrides, recipes
 from flows.runtime import server
 from tasks.__main__ import STAGES
 from tasks.harness.code import PACKAGES, ROOT
-from tasks.model.determinism import physical_cores
+from tasks.model.cores import physical_cores
 from tasks.training import precision
 
 SHORT, LONG = 7, 3  # pairs
@@ -175,7 +175,7 @@ def shipped_training(_: Path) -> Pairs:
         fresh = clone(Path(folder) / "project", "fashion_mnist")
         run(fresh, PYTHON, "-m", "dvc", "repro", "transform")
         quickstart = (PYTHON, "-m", "benchmarks.quickstart", "data/raw", folder)
-        return [(run(fresh, PYTHON, "-m", "tasks", "train"), run(fresh, *quickstart)) for _ in range(LONG)]
+        return [(run(fresh, *TRAIN), run(fresh, *quickstart)) for _ in range(LONG)]
 
 
 def waiting(project: Path) -> Pairs:

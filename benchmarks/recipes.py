@@ -25,7 +25,7 @@ from statistics import mean, median
 
 from pydantic import TypeAdapter
 
-from benchmarks.__main__ import PYTHON, clone, machine, output, run
+from benchmarks.__main__ import PYTHON, TRAIN, clone, machine, output, run
 from flows import overrides, recipes
 from tasks.data.datasets import DATASETS
 from tasks.evaluation.record import Evaluation
@@ -99,7 +99,7 @@ def measure(name: str, seeds: list[int], timed: bool) -> Iterator[Result]:
         text = params.read_text(encoding="utf-8")
         for seed in seeds:
             params.write_text(overrides.apply(text, [f"train.seed={seed}"])[0], encoding="utf-8")
-            seconds = run(project, PYTHON, "-m", "tasks", "train")
+            seconds = run(project, *TRAIN)
             output(project, PYTHON, "-m", "tasks", "evaluate")
             test = Evaluation.read(project)
             print(f"{name}, seed {seed}: {test.accuracy:.2%} in {seconds:.0f} s", flush=True)

@@ -9,6 +9,7 @@ from ruamel.yaml.error import YAMLError
 
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, shown
+from tasks.harness.replacing import replacing
 from tasks.harness.section import PARAMS
 from tasks.params import whole
 from tasks.params.whole import Params
@@ -67,10 +68,8 @@ def write(overrides: list[str]) -> list[str]:
     """
     text, changes, _ = _apply_to_file(overrides)
     if changes:
-        place = PARAMS.resolve()  # it may be a link
-        partial = place.with_name(f".partial-{place.name}")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(place)
+        with replacing(PARAMS.resolve()) as partial:  # it may be a link
+            partial.write_text(text, encoding="utf-8")
     return changes
 
 

@@ -64,9 +64,25 @@ def changes(name: str) -> list[str]:
     return [f"{key}={_as_yaml(value)}" for key, value in values(name).items()]
 
 
-def values(name: str) -> dict[str, object]:
-    """Return every value that recipe `name` sets, by its keys joined with dots; see `changes`."""
-    return _values(name, ())
+def values(name: str, above: tuple[str, ...] = ()) -> dict[str, object]:
+    """Return every value that recipe `name` sets, its base's included, by its keys joined with dots.
+
+    Args:
+        above: the recipes that have it as their base, the first being the one that was asked for.
+
+    Raises:
+        ParamsError: see `changes`.
+    """
+    if name in above:
+        raise ParamsError(f"{FOLDER / above[0]}.yaml: base: {' -> '.join((*above, name))} goes round in a circle")
+    overlay = _read(name, above)
+    base = overlay.pop(BASE, None)
+    overlay.pop(ABOUT, None)
+    inherited = {} if base is None else values(str(base), (*above, name))
+    own = dict(islice(flatten(overlay), MOST + 1))  # aliases may stand for more than memory holds
+    if len(own) > MOST:
+        raise ParamsError(f"{FOLDER / name}.yaml changes more than {MOST} values, and params.yaml has fewer")
+    return inherited | own
 
 
 def about(name: str) -> About | None:
@@ -96,24 +112,6 @@ def nearest(params: object) -> Nearest | None:
     # Of two that do not differ, the one that sets more says more.
     name = min(sets, key=lambda name: (len(differs[name]), -len(sets[name])), default=None)
     return Nearest(name, about(name), differs[name]) if name is not None else None
-
-
-def _values(name: str, above: tuple[str, ...]) -> dict[str, object]:
-    """Return every value that a recipe sets.
-
-    Args:
-        above: the recipes that have it as their base, the first being the one that was asked for.
-    """
-    if name in above:
-        raise ParamsError(f"{FOLDER / above[0]}.yaml: base: {' -> '.join((*above, name))} goes round in a circle")
-    overlay = _read(name, above)
-    base = overlay.pop(BASE, None)
-    overlay.pop(ABOUT, None)
-    values = {} if base is None else _values(str(base), (*above, name))
-    own = dict(islice(flatten(overlay), MOST + 1))  # aliases may stand for more than memory holds
-    if len(own) > MOST:
-        raise ParamsError(f"{FOLDER / name}.yaml changes more than {MOST} values, and params.yaml has fewer")
-    return values | own
 
 
 def _read(name: str, above: tuple[str, ...]) -> dict[str, object]:

@@ -18,14 +18,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
-import psutil
 from ruamel.yaml import YAML
 
 from flows import overrides
 from flows.runtime import checkout as project
 from flows.runtime import inbox
+from flows.runtime.stopped import STOPPED_BY, Stopped, stop
 from flows.trials import checkout, loop, outcome
 from flows.trials.checkout import STAGES, Checkout
 from flows.trials.loop import Hopeless, Plan
@@ -38,7 +37,9 @@ from tasks.data.datasets import DATASETS
 from tasks.harness import lock
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.lock import Locked
+from tasks.harness.replacing import replacing
 from tasks.harness.section import PARAMS
+from tasks.model.cores import physical_cores
 from tasks.params import whole
 from tasks.params.whole import Params
 
@@ -49,19 +50,12 @@ ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY
 WARM_UP = 3  # of so many parts of the epochs the first, in which the learning rate rises and curves cross
 
 
-class Stopped(BaseException):
-    """The signal `number` has arrived."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows search", description=__doc__.splitlines()[0])
     parser.parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPPED_BY:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _stop)
+            signal.signal(number, stop)
     for variable in ELSEWHERE:
         os.environ.pop(variable, None)
     try:
@@ -78,12 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = signal.Signals(stopped.number).name
         print(f"\nthe search was stopped by {name}; the same command goes on there", file=sys.stderr, flush=True)
         sys.exit(128 + stopped.number)
-
-
-def _stop(number: int, _: object) -> NoReturn:
-    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)  # the trials are about to be ended
-    raise Stopped(number)
 
 
 def search() -> None:
@@ -127,10 +115,7 @@ def shares(params: Params) -> tuple[int, Values]:
 
     These decide the last bits of the results, so a trial names them where they are not those that it would have alone.
     """
-    # As tasks/model/determinism.py counts them, which imports torch.
-    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = min(cores, len(os.sched_getaffinity(0)))
+    cores = physical_cores()
     threads = params.train.threads
     at_a_time = params.search.parallel or max(1, cores // ((threads or cores) * params.train.devices))
     if threads or at_a_time == 1:
@@ -201,13 +186,10 @@ def report(study: Study, recipe: str, name: str, folder: Path) -> None:
     """Write and print what the search came to."""
     rows = outcome.rows(study)
     PICTURE.parent.mkdir(exist_ok=True)
-    for path, contents in ((PICTURE, picture(study)), (TABLE, outcome.table_csv(rows))):
-        partial = path.with_name(f".partial-{path.name}")
-        if isinstance(contents, str):
-            partial.write_text(contents, encoding="utf-8")
-        else:
-            contents.savefig(partial, format="png")
-        partial.replace(path)
+    with replacing(PICTURE) as partial:
+        picture(study).savefig(partial, format="png")
+    with replacing(TABLE) as partial:
+        partial.write_text(outcome.table_csv(rows), encoding="utf-8")
     path = outcome.keep(recipe, name, folder / "recipe.yaml")
     print(f"\n{outcome.table(rows)}\n")
     print(f"picture    {PICTURE}\ntable      {TABLE}; dvc exp show lists the trials that came to their end")

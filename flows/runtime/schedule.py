@@ -21,20 +21,13 @@ from flows.runtime import checkout, project_lock, server
 from flows.runtime.command import source
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import ServerError
+from flows.runtime.stopped import STOPPED_BY, Stopped, stop
 from tasks.__main__ import STAGES
 from tasks.harness.errors import ParamsError, StageError
 
-STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
 NO_CRON = 'is no cron expression; five fields are, for example "0 3 * * *"'
 STAGE_ENDS_WITHIN_S = 15
 ENDS_WITHIN_S = 30  # a run that is stopped has its stage to end, and the server to tell
-
-
-class Stopped(BaseException):
-    """One of STOPPED_BY has arrived."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -97,7 +90,7 @@ def run(serving: Sequence[str]) -> None:
     It exits as commands do: with 1 and the reason if it cannot go on, with 128 and more after a signal.
     """
     for number in STOPPED_BY:
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         with (
             project_lock.hold(path=project_lock.SCHEDULE),
@@ -119,12 +112,6 @@ def run(serving: Sequence[str]) -> None:
     except Stopped as stopped:
         print("schedule: ended; its runs, too", file=sys.stderr)
         sys.exit(128 + stopped.number)
-
-
-def _stop(number: int, _: object) -> None:
-    for other in STOPPED_BY:
-        signal.signal(other, signal.SIG_IGN)  # once is enough
-    raise Stopped(number)
 
 
 @contextmanager

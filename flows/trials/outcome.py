@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from flows import overrides, recipes
 from flows.trials.space import Space, Values
 from flows.trials.study import Study, ranked
+from tasks.harness.replacing import replacing
 
 LISTED = 10  # trials on a terminal
 HOW: dict[TrialState, str] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "given up", TrialState.FAIL: "failed"}
@@ -108,7 +109,6 @@ def keep(text: str, name: str, written: Path) -> Path:
             break
         number += 1
     for place in (written, path):
-        partial = place.with_name(f".partial-{place.stem}")  # no name of a recipe
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(place)
+        with replacing(place) as partial:
+            partial.write_text(text, encoding="utf-8")
     return path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.harness.errors import StageError, refusal
+from tasks.harness.replacing import replacing
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -19,9 +20,8 @@ SCHEMA_VERSION = 1
 def write_json(path: Path, contents: dict[str, Any]) -> None:
     """Write `contents` with its schema version; NaN and infinity, which JSON does not have, raise ValueError."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **contents}, indent=2, allow_nan=False)
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, again: str = "dvc repro") -> dict[str, Any]:

@@ -7,8 +7,9 @@ import ctypes
 import os
 from contextlib import suppress
 
-import psutil
 import torch
+
+from tasks.model.cores import physical_cores
 
 # Of malloc.h in glibc, and the largest value that it takes of each.
 MMAP_THRESHOLD, LARGEST_BLOCK = -3, 32 << 20
@@ -46,8 +47,3 @@ def _keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(MMAP_THRESHOLD, LARGEST_BLOCK)
         mallopt(TRIM_THRESHOLD, ANY_SIZE)
-
-
-def physical_cores() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(psutil.cpu_count(logical=False) or usable, usable)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tasks.harness.replacing import replacing
 from tasks.training.record import Validated
 
 CURVE = Path("reports/learning_curve.csv")
@@ -32,6 +33,5 @@ class LearningCurve:
         if not self.writes:
             return
         CURVE.parent.mkdir(exist_ok=True)
-        partial = CURVE.with_name(f".partial-{CURVE.name}")
-        partial.write_text(text)
-        partial.replace(CURVE)
+        with replacing(CURVE) as partial:
+            partial.write_text(text)

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tasks.harness.errors import StageError
-from tasks.model.determinism import physical_cores
+from tasks.model.cores import physical_cores
 
 STARTED = "LOCAL_RANK"  # environment: set by torchrun, and so by `start`
 

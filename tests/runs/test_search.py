@@ -16,7 +16,7 @@ from flows.search import FOLDER
 from flows.trials import checkout
 from tasks.harness.errors import StageError
 from tasks.training.record import Epochs
-from tests.support.project import Command, copy_project
+from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 SEARCH = ("python", "-m", "flows", "search")
 SPACE = """
@@ -30,7 +30,7 @@ SPACE = """
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, in a folder of a repository, with edits that are not committed."""
     root = tmp_path_factory.mktemp("a repository")
-    changes = [*recipes.changes("digits"), "train.network=mlp", "train.epochs=2", "search.trials=3"]
+    changes = [*QUICK_DIGITS, "train.epochs=2", "search.trials=3"]
     project = copy_project(root / "the project", changes)
     shutil.rmtree(project / ".git")
     for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "a project in a folder")):

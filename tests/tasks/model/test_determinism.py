@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tasks.model.determinism import physical_cores, set_up
+from tasks.model.cores import physical_cores
+from tasks.model.determinism import set_up
 
 
 def test_threads_are_the_physical_cores_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
