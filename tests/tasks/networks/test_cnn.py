@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.networks.cnn import Cnn, Whitening
+from tasks.networks.cnn import Cnn, Whitening, WholeMap
 from tasks.networks.mlp import NeuralNetwork
 
 
@@ -30,6 +30,19 @@ def test_a_stride_halves_the_map_instead_and_small_maps_are_seen_without_what_is
     assert seen == [(4, 1), (3, 1), (3, 1), (3, 0)]  # of maps of 28, 14, 7 and 3 pixels a side
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in blocks) == 2
     assert blocks.eval()(torch.zeros(1, 1, 28, 28)).shape == (1, 2, 1, 1)
+
+
+def test_where_filters_are_as_large_as_the_map_the_product_of_matrices_is_the_convolution() -> None:
+    torch.manual_seed(0)
+    layers = [layer for layer in Cnn((28, 28, 1), 10, [2, 3, 4, 5], stride=2).blocks if isinstance(layer, WholeMap)]
+    (whole,) = layers
+    x = torch.randn(6, 4, 3, 3).to(memory_format=torch.channels_last).requires_grad_()
+    expected = nn.functional.conv2d(x, whole.weight)
+    torch.testing.assert_close(whole(x), expected)
+    assert whole(x).is_contiguous(memory_format=torch.channels_last)
+    weights = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((y * weights).sum(), (x, whole.weight)) for y in (whole(x), expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_it_is_what_its_layers_compute() -> None:
