@@ -1,5 +1,6 @@
 """Ask DVC for a stage, and understand its answer."""
 
+import json
 import logging
 import os
 import signal
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
+from tasks.__main__ import STAGES
 from tasks.harness import lifeline
+from tasks.harness.errors import StageError
 
 # Prefect's adapters, or one of Python's own.
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -239,3 +242,17 @@ def reason(stage: str, lines: list[str]) -> str:
         return f"{stage}: {'; '.join(errors) or lines[-1:]}; the lines above say more"
     end = next((index for index in range(own[-1], len(lines)) if lines[index].startswith("ERROR: ")), len(lines))
     return "\n".join(lines[own[-1] : end]).rstrip()
+
+
+def stale() -> list[str]:
+    """List the stages whose inputs or outputs are not what DVC has recorded; they, and what follows, would run again.
+
+    Raises:
+        StageError: DVC does not say.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise StageError(f"dvc status failed: {answer.stderr.strip()}")
+    changed = json.loads(answer.stdout)
+    return [stage for stage in STAGES if stage in changed]

@@ -8,9 +8,7 @@ Run:    python -m flows report
 import argparse
 import base64
 import io
-import json
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from flows.report.differences import Comparison
 from flows.report.verdicts import figure
 from flows.runtime import checkout, project_lock
 from flows.runtime.project_lock import ProjectLocked
-from tasks.__main__ import STAGES
+from tasks.dvc import stale
 from tasks.evaluation import pictures, tables
 from tasks.evaluation.record import Evaluation
 from tasks.gates.verdict import Figure
@@ -111,20 +109,6 @@ def gather() -> dict[str, Any]:
 
 def out_of_date(changed: list[str]) -> str:
     return f"Out of date: {changed[0]} and what follows it would run again"
-
-
-def stale() -> list[str]:
-    """List the stages whose inputs or outputs are not what DVC has recorded; they, and what follows, would run again.
-
-    Raises:
-        StageError: DVC does not say.
-    """
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise StageError(f"dvc status failed: {answer.stderr.strip()}")
-    changed = json.loads(answer.stdout)
-    return [stage for stage in STAGES if stage in changed]
 
 
 def render(path: Path, context: dict[str, Any]) -> str:

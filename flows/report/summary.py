@@ -92,7 +92,7 @@ def summary(runs: Sequence[StageRun]) -> str:
         "reports": "reports/evaluation.json, reports/predictions.png; as a page: make report",
     }
     notes = [("look at", remark) for remark in remarks(read_report(DATA, checks.Report), metrics)]
-    return "\n".join(_row(name, value) for name, value in (*rows.items(), *notes))
+    return "\n".join(row(name, value) for name, value in (*rows.items(), *notes))
 
 
 def usage(runs: Sequence[StageRun]) -> Usage | None:
@@ -101,7 +101,8 @@ def usage(runs: Sequence[StageRun]) -> Usage | None:
     return read_record(Path(USAGE), Usage) if ran else None
 
 
-def _row(name: str, value: str) -> str:
+def row(name: str, value: str) -> str:
+    """Lay out a name and what is said of it, in as many lines as it takes."""
     lines = textwrap.wrap(value, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
     return f"{name:<{INDENT}}" + f"\n{' ' * INDENT}".join(lines)
 
@@ -148,7 +149,7 @@ def write_run(runs: Sequence[StageRun], started: datetime) -> None:
 
 def read_run() -> Run | None:
     """Read reports/run.json; None where no run was complete."""
-    return read_record(RUN, Run, again="make run") if RUN.exists() else None
+    return read_record(RUN, Run, again="run make run") if RUN.exists() else None
 
 
 def lock_digest() -> str | None:

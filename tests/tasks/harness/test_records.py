@@ -68,7 +68,7 @@ class Found:
 def test_a_key_that_is_missing_is_no_default() -> None:
     write_json(Path("a.json"), {"images": 1})
     with pytest.raises(StageError, match=r": copies: missing; run make run$"):
-        read_record(Path("a.json"), Found, again="make run")
+        read_record(Path("a.json"), Found, again="run make run")
 
 
 def test_a_part_of_a_file_is_refused_by_where_it_stands() -> None:
