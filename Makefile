@@ -3,10 +3,10 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := $(VENV)/bin
 # What names files or says when goes to Python by the environment, as it was typed: no shell reads it, nor make itself.
-$(foreach name,CRON DATASET IMAGE RECIPE WAIT,$(eval override $(name) := $$(value $(name))))
-export CRON DATASET IMAGE RECIPE WAIT
+$(foreach name,AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO VERSION WAIT,$(eval override $(name) := $$(value $(name))))
+export AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO VERSION WAIT
 
-.PHONY: help installed install run search schedule report unit test bench check predict lock clean
+.PHONY: help installed install run search schedule report promote rollback history why unit test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,18 @@ schedule: installed ## run it again and again: CRON="0 3 * * *" (UTC), with a Pr
 
 report: installed ## write reports/report.html and reports/report.md: all that there is to see of the last run
 	@$(BIN)/python -m flows report
+
+promote: installed ## judge the model in models/, or VERSION=digits, and put it into service; FORCE=1 REASON="..." in any case
+	@$(BIN)/python -m flows promote
+
+rollback: installed ## put the model before it back into service, or TO=digits: REASON="..."
+	@$(BIN)/python -m flows rollback
+
+history: installed ## list the models that have been in service; AT=2026-11-20: the one then
+	@$(BIN)/python -m flows history
+
+why: installed ## what was said of the model that was judged last, and what would have passed
+	@$(BIN)/python -m flows why
 
 # Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -20,7 +20,24 @@ from tasks.params.download import WRITTEN
 from tests.support.params import ROOT, write_params
 
 README = (ROOT / "README.md").read_text()
-TARGETS = {"help", "run", "search", "schedule", "report", "unit", "test", "bench", "check", "predict", "lock", "clean"}
+TARGETS = {
+    "help",
+    "run",
+    "search",
+    "schedule",
+    "report",
+    "promote",
+    "rollback",
+    "history",
+    "why",
+    "unit",
+    "test",
+    "bench",
+    "check",
+    "predict",
+    "lock",
+    "clean",
+}
 
 
 def test_the_lines_that_load_the_models_work(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +68,13 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     outs = [out for stage in stages for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
     made = {next(iter(out)) if isinstance(out, dict) else out for out in outs}
     made |= {"reports/report.html", "reports/report.md", "reports/report", "reports/run.json", "recipes/name.yaml"}
-    made |= {"reports/search", "reports/search.png", "reports/search.csv"}
+    made |= {
+        "reports/search",
+        "reports/search.png",
+        "reports/search.csv",
+        "models/registry",
+        "models/registry/verdicts",
+    }
     for name in re.findall(r"(?:flows|tasks|recipes|serving|reports|docs|models|data)/[\w./-]*\w", README):
         yours = name.startswith(("data/inbox", "data/weights"))
         assert name in made or yours or any(path.startswith(name) for path in tracked), name

@@ -1,0 +1,58 @@
+"""Which models have been in service, since when, and why.
+
+Reads:  the registry: models/registry, or the folder in REGISTRY
+Run:    python -m flows history [--at TIME]; without the option AT
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, time
+
+from flows.promotion import history
+from flows.promotion.history import Entry
+from tasks.harness.errors import StageError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows history", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--at",
+        type=_moment,
+        default=os.environ.get("AT") or None,
+        metavar="TIME",
+        help="show the entry of the model that was in service then: 2026-11-20 (at its end) or 2026-11-20T03:41, UTC",
+    )
+    options = parser.parse_args(arguments)
+    root = history.registry()
+    try:
+        entries = history.read(root)
+    except StageError as error:
+        sys.exit(f"history: {error}")
+    chosen = entries if options.at is None else at(entries, options.at)
+    if not entries:
+        print(f"No model has been in service yet: {root} has no history. make promote puts the first one there")
+    elif not chosen:
+        print(f"No model was in service then: the first one is, since {entries[0].time[:16]}")
+    for entry in chosen:
+        print(entry.line)
+
+
+def at(entries: list[Entry], moment: datetime) -> list[Entry]:
+    """Return the entry of the model that was in service at a moment, if there was one."""
+    return [entry for entry in entries if datetime.fromisoformat(entry.time) <= moment][-1:]
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: 2026-11-20, or 2026-11-20T03:41") from None
+    if len(text) <= len("2026-11-20"):
+        moment = datetime.combine(moment, time.max)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Judge a model, and put it into service if all three blessings pass.
+
+Reads:  models/ and what the run that made them left, or a version in the registry; the registry
+Writes: the registry: models/registry, or the folder in REGISTRY
+Run:    python -m flows promote [--version VERSION] [--reason TEXT] [--force]; without options VERSION, REASON and FORCE
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.promotion import history, judgement, store
+from flows.promotion.candidate import Candidate, of_models, of_registry
+from flows.promotion.history import DIGITS, Conflict, Entry
+from flows.promotion.judge import Judged, judge
+from flows.report import summary, verdicts
+from flows.runtime import checkout, project_lock
+from flows.runtime.project_lock import ProjectLocked
+from tasks.harness.errors import ParamsError, StageError
+from tasks.harness.records import to_json
+from tasks.params import whole
+from tasks.params.whole import Params
+from tasks.prepared import Card, Split
+
+
+class Refused(Exception):
+    """A blessing is missing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows promote", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--version",
+        default=os.environ.get("VERSION") or None,
+        metavar="DIGITS",
+        help="one that has been in service: its first digits (default: VERSION, else what is in models/)",
+    )
+    parser.add_argument(
+        "--reason", default=os.environ.get("REASON") or None, metavar="TEXT", help="why, for the history (REASON)"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        default=os.environ.get("FORCE", "0") not in ("", "0"),
+        help="though a blessing is missing; needs a reason, and the history keeps both for ever (FORCE=1)",
+    )
+    options = parser.parse_args(arguments)
+    if options.force and not options.reason:
+        parser.error('by force only with a reason, which the history keeps: FORCE=1 REASON="..."')
+    try:
+        checkout.check()
+        with project_lock.hold():
+            promote(history.registry(), whole.load(), options.version, options.reason, options.force)
+    except (ParamsError, StageError, Refused) as error:
+        sys.exit(f"promote: {error}")
+    except ProjectLocked as error:
+        sys.exit(f"promote: {error.holder} is at work; its model can be judged when it has ended")
+
+
+def promote(root: Path, params: Params, version: str | None, reason: str | None, force: bool) -> Entry | None:
+    """Judge a model and put it into service; whatever comes of it, a verdict file is written.
+
+    Args:
+        version: the first digits of one that has been in service; None: what is in models/.
+
+    Returns:
+        The entry in the history; None: the model is in service already.
+
+    Raises:
+        Refused: a blessing is missing, and it is not to be forced.
+        StageError: there is no such model, it cannot be judged, or the registry is damaged.
+    """
+    while True:
+        entries = history.read(root)
+        candidate = of_registry(root, store.find(entries, version)) if version else of_models()
+        if entries and entries[-1].model == candidate.digest:
+            print(f"{candidate.digest[:DIGITS]} is in service already, since {entries[-1].time[:16]}")
+            return None
+        judged = judge(root, candidate, entries, params, history.person())
+        page = judgement.write(root, judged.judgement)
+        print(lines(judged, page), flush=True)
+        if not (judged.judgement.passed or force):
+            raise Refused(
+                f"{judged.judgement.headline}; {candidate.digest[:DIGITS]} is not put into service. "
+                'FORCE=1 REASON="..." does it all the same'
+            )
+        try:
+            return put_into_service(root, candidate, judged, entries, reason)
+        except Conflict as conflict:
+            print(f"{conflict} meanwhile; judged again, against the model that is in service now", flush=True)
+
+
+def put_into_service(
+    root: Path, candidate: Candidate, judged: Judged, entries: list[Entry], reason: str | None
+) -> Entry:
+    """Keep the model's files, and make the next entry.
+
+    Raises:
+        Conflict: another model has been put into service since `entries` were read.
+    """
+    found = judged.judgement
+    quality = found.blessing("quality")
+    files = store.put(
+        root,
+        candidate.digest,
+        {
+            **candidate.files,
+            store.GOLDEN: to_json(judged.golden).encode(),
+            store.VERDICT: to_json(asdict(found)).encode(),
+            store.REFERENCE: store.reference(Split.read("train"), len(Card.read().class_names)),
+        },
+    )
+    gain, p, rule = (quality.figures.get(name) for name in ("gain", "p", "rule"))
+    entry = Entry(
+        number=len(entries) + 1,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        action="promoted",
+        replaces=entries[-1].model if entries else None,
+        model=candidate.digest,
+        size=len(candidate.onnx),
+        files=files,
+        by=found.by,
+        reason=reason,
+        forced=not found.passed,
+        blessings={verdict.gate: verdict.outcome for verdict in found.blessings},
+        rule=rule if isinstance(rule, str) else None,
+        gain=gain if isinstance(gain, float) else None,
+        p=p if isinstance(p, float) else None,
+    )
+    history.append(root, entry)
+    print(entry.line)
+    return entry
+
+
+def lines(judged: Judged, page: Path) -> str:
+    """Lay out what was said of a candidate."""
+    found = judged.judgement
+    against = f"against {found.champion[:DIGITS]}" if found.champion else "the first: there is none in service"
+    rows = {
+        "candidate": f"{found.model[:DIGITS]}, {against}",
+        **{verdict.gate: verdicts.line(verdict) for verdict in found.blessings},
+        **({"look at": "; ".join(found.remarks)} if found.remarks else {}),
+        "verdict": str(page),
+    }
+    return "\n".join(summary.row(name, value) for name, value in rows.items())
+
+
+if __name__ == "__main__":
+    main()

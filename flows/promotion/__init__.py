@@ -1,0 +1,1 @@
+"""Which model is in service: judged, put there, taken back, and the history of it."""

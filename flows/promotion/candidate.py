@@ -1,0 +1,94 @@
+"""A model that may go into service: what lies in models/, or one that has been in service before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from flows.promotion import store
+from flows.promotion.history import AGAIN, Entry
+from flows.promotion.judgement import Judgement
+from serving.model import Predictor
+from serving.session import SessionError
+from tasks.dvc import stale
+from tasks.gates.parity import REPORT
+from tasks.gates.quality import Answers
+from tasks.gates.verdict import Verdict
+from tasks.harness.errors import StageError
+from tasks.harness.records import read_record
+from tasks.prepared import Split
+
+MODELS = Path("models")
+FILES = ("model.onnx", "model.pth", "model.json")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model, and what its parity gate said."""
+
+    digest: str  # SHA-256 of model.onnx
+    files: Mapping[str, bytes]  # those that a run leaves, by name
+    parity: Verdict
+
+    @property
+    def onnx(self) -> bytes:
+        return self.files[store.MODEL]
+
+
+def of_models() -> Candidate:
+    """Take what the last run left.
+
+    Raises:
+        StageError: there is none, or it is not what the parameters, the data and the code would make now, so that its
+            parity report and the test images may belong to another model.
+    """
+    if changed := stale():
+        raise StageError(f"models/ is out of date: {changed[0]} and what follows it would run again; make run first")
+    try:
+        files = {name: (MODELS / name).read_bytes() for name in FILES}
+    except OSError as error:
+        raise StageError(f"{error.filename} cannot be read: {error.strerror}; make run first") from None
+    parity = Verdict.read(Path(REPORT)) or Verdict("parity", "not run", [f"{REPORT} holds no verdict"])
+    return Candidate(sha256(files[store.MODEL]).hexdigest(), files, parity)
+
+
+def of_registry(root: Path, entry: Entry) -> Candidate:
+    """Take a model that has been in service; its test images are those of now.
+
+    Raises:
+        StageError: its files are not what they were; or the prepared data are not what the parameters ask for.
+    """
+    folder = store.check(root, entry)
+    if changed := [stage for stage in stale() if stage in ("download", "transform")]:
+        raise StageError(f"data/prepared is out of date: {changed[0]} would run again; make run first")
+    judged = read_record(folder / store.VERDICT, Judgement, AGAIN)
+    return Candidate(entry.model, {name: (folder / name).read_bytes() for name in FILES}, judged.blessing("parity"))
+
+
+def answers(predictor: Predictor, test: Split, batch_size: int) -> Answers:
+    """Have a model answer test images.
+
+    Raises:
+        SessionError: it fails on them.
+    """
+    batches = np.array_split(np.arange(len(test.labels)), max(1, -(-len(test.labels) // batch_size)))
+    probabilities = [predictor(np.ascontiguousarray(test.images[indices])) for indices in batches]
+    return Answers(np.concatenate(probabilities), test.labels)
+
+
+def opened(model: bytes, provider: str) -> Predictor:
+    """Open a model that has been read already, so that what is judged is what goes into service.
+
+    Raises:
+        StageError: it cannot be opened.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder, store.MODEL)
+        path.write_bytes(model)
+        try:
+            return Predictor(path, provider)
+        except SessionError as error:
+            raise StageError(str(error)) from None

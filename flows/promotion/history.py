@@ -1,0 +1,194 @@
+"""The history of the registry: writing its next entry is what puts a model into service.
+
+models/registry/history/000042.json   `Entry`; made once, never changed
+models/registry/champion.json         `Champion`: the last entry in short, for whoever serves
+
+An entry is made under a number that nobody has taken, in one step of the file system: of two that would follow the same
+entry one wins, and the other sees that. The pointer is a copy, which whoever reads the history next puts right. Source:
+the commit protocol of Armbrust et al., Delta Lake, PVLDB 13(12), 2020.
+"""
+
+import getpass
+import os
+import platform
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from tasks.gates.verdict import Outcome
+from tasks.harness import lock
+from tasks.harness.errors import StageError
+from tasks.harness.lock import Locked
+from tasks.harness.records import read_record, write_json
+
+DEFAULT = Path("models/registry")
+VARIABLE = "REGISTRY"  # environment: where it lies instead
+HISTORY, POINTER = "history", "champion.json"
+LOCK = ".lock"  # of the pointer and the count of looks
+NAME = re.compile(r"(\d{6,})\.json")
+WAIT_S = 60
+DIGITS = 7  # of a SHA-256, to a person
+AGAIN = "no command makes it anew: bring it back from a copy of the registry"
+
+Action = Literal["promoted", "rolled back"]
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("should be a SHA-256 of 64 hexadecimal digits")
+    return text
+
+
+def _moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("should be a time with its zone")
+    return text
+
+
+Digest = Annotated[str, AfterValidator(_digest)]
+Moment = Annotated[str, AfterValidator(_moment)]
+
+
+class Conflict(Exception):
+    """Another entry has been made since the history was read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model was put into service."""
+
+    number: Annotated[int, Field(ge=1)]
+    time: Moment  # in UTC, as ISO 8601 has it
+    action: Action
+    replaces: Digest | None  # the model in service until then; None: there was none
+    model: Digest  # the SHA-256 of its model.onnx, which names its folder
+    size: Annotated[int, Field(ge=1)]  # of it, in bytes
+    files: dict[str, Digest]  # everything in its folder
+    by: str
+    reason: str | None
+    forced: bool  # though a blessing was missing
+    blessings: dict[str, Outcome]  # what each gate said
+    rule: str | None  # by which it was found good enough; None: there was nothing to compare with
+    gain: float | None  # of accuracy over the model that it replaces, on the same test images
+    p: float | None  # how likely that is of a model that is no better
+
+    @property
+    def line(self) -> str:
+        """Say in one line what happened, the time in UTC."""
+        time = datetime.fromisoformat(self.time).astimezone(UTC)
+        before = self.replaces[:DIGITS] if self.replaces else "-" * DIGITS
+        what = [f"{self.action} by force" if self.forced else self.action]
+        if self.gain is not None and self.p is not None:
+            what.append(f"{100 * self.gain:+.2f} pt (p = {self.p:.2g})")
+        what.append(f"by {self.by}{f': {self.reason}' if self.reason else ''}")
+        return f"#{self.number:<4} {time:%Y-%m-%d %H:%M}  {before} -> {self.model[:DIGITS]}  {'  '.join(what)}"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The contents of champion.json."""
+
+    path: str  # of its model.onnx, below the registry
+    sha256: Digest
+    size: int
+    number: int  # of the entry
+
+
+def registry() -> Path:
+    """Return the folder of the registry: models/registry, or what REGISTRY names."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT)
+
+
+def read(root: Path) -> list[Entry]:
+    """Read the whole history, the first entry first, and put the pointer right where it lags behind.
+
+    Raises:
+        StageError: an entry is missing, is not what `append` wrote, or does not follow the one before it.
+    """
+    entries = _entries(root)
+    if entries and _pointed(root) != champion(entries[-1]) and os.access(root, os.W_OK):
+        _point(root)
+    return entries
+
+
+def append(root: Path, entry: Entry) -> None:
+    """Make the next entry, which is the promotion, and then the pointer.
+
+    Raises:
+        Conflict: there is an entry of that number already.
+    """
+    folder = root / HISTORY
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".partial-{entry.number}-{os.getpid()}"
+    try:
+        write_json(partial, asdict(entry))
+        sync(partial)
+        os.link(partial, folder / f"{entry.number:06}.json")  # fails where there is one
+    except FileExistsError:
+        raise Conflict(f"entry {entry.number} has been made by somebody else") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(folder)
+    _point(root)
+
+
+def champion(entry: Entry) -> Champion:
+    return Champion(f"{entry.model}/model.onnx", entry.model, entry.size, entry.number)
+
+
+def person() -> str:
+    """Name who is at it: a user and a machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # the user has no name, as in some containers
+        user = str(os.getuid())
+    return f"{user}@{platform.node()}"
+
+
+def sync(path: Path) -> None:
+    """Have what is in a file, or in a folder, written to the disk, so that a power cut does not take it back."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _entries(root: Path) -> list[Entry]:
+    paths = sorted(path for path in (root / HISTORY).glob("*.json") if NAME.fullmatch(path.name))
+    entries: list[Entry] = []
+    for path in paths:
+        entry = read_record(path, Entry, AGAIN)
+        before = entries[-1] if entries else None
+        if path.name != f"{entry.number:06}.json" or entry.number != len(entries) + 1:
+            raise StageError(f"{path} should be entry {len(entries) + 1}, and is entry {entry.number}; {AGAIN}")
+        if entry.replaces != (before and before.model):
+            raise StageError(f"{path} replaces {entry.replaces}, but {before and before.model} was in service; {AGAIN}")
+        entries.append(entry)
+    return entries
+
+
+def _pointed(root: Path) -> Champion | None:
+    """Read the pointer; None where it is missing, or is none."""
+    with suppress(OSError, StageError):
+        return read_record(root / POINTER, Champion)
+    return None
+
+
+def _point(root: Path) -> None:
+    """Write the pointer anew. One process at a time, so that an older one never comes last."""
+    try:
+        with lock.hold(root / LOCK, WAIT_S):
+            write_json(root / POINTER, asdict(champion(_entries(root)[-1])))
+            sync(root / POINTER)
+            sync(root)
+    except Locked as locked:
+        raise StageError(
+            f"another process writes the pointer {root / POINTER} and does not end: {locked.holder}; "
+            "the entry is made, make history puts the pointer right"
+        ) from None

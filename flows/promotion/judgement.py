@@ -1,0 +1,81 @@
+"""Whether a model may go into service: three blessings, and the file that says so, whatever they say.
+
+models/registry/verdicts/<time>-<version>.json and .html
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from flows.promotion.history import AGAIN, Digest, Moment
+from flows.report.verdicts import figure
+from tasks.gates.verdict import Verdict
+from tasks.harness.records import read_record, write_json
+from tasks.harness.replacing import replacing
+
+FOLDER = "verdicts"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The contents of a verdict file."""
+
+    time: Moment
+    model: Digest
+    champion: Digest | None  # the model in service then
+    by: str
+    dataset: str
+    test_images: int
+    looks: int  # at these test images so far
+    blessings: list[Verdict]
+    remarks: list[str]
+
+    @property
+    def passed(self) -> bool:
+        return all(verdict.passed for verdict in self.blessings)
+
+    @property
+    def headline(self) -> str:
+        missing = [f"{verdict.gate} {verdict.outcome}" for verdict in self.blessings if not verdict.passed]
+        return f"Refused: {', '.join(missing)}" if missing else "All three blessings passed"
+
+    def blessing(self, gate: str) -> Verdict:
+        return next(verdict for verdict in self.blessings if verdict.gate == gate)
+
+
+def write(root: Path, judgement: Judgement) -> Path:
+    """Write the verdict file and its page, and return the path of the page."""
+    folder = root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    moment = datetime.fromisoformat(judgement.time).strftime("%Y%m%dT%H%M%S.%fZ")
+    page = folder / f"{moment}-{judgement.model[:7]}.html"
+    with replacing(page) as partial:
+        partial.write_text(render(judgement), encoding="utf-8")
+    write_json(page.with_suffix(".json"), asdict(judgement))  # last: what `read_last` finds is whole
+    return page
+
+
+def read_last(root: Path) -> tuple[Judgement, Path] | None:
+    """Read the last verdict file; None: there is none yet.
+
+    Raises:
+        StageError: it is not what `write` wrote.
+    """
+    paths = sorted((root / FOLDER).glob("*.json"))
+    return (read_record(paths[-1], Judgement, AGAIN), paths[-1]) if paths else None
+
+
+def render(judgement: Judgement) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=PackageLoader("flows.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["value"] = figure
+    return environment.get_template("verdict.html.jinja").render(judgement=judgement)

@@ -1,0 +1,44 @@
+"""How often a set of test images has been looked at to judge a model.
+
+A test that is looked at again and again finds a winner by accident in the end: Dwork et al., The Reusable Holdout,
+Science 349(6248), 2015. So the looks are counted, and the count begins anew when enough of the images are new.
+
+models/registry/looks.npz: `digests`, uint64 [N], of the test images at the first look, and `looks`, how many
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.promotion.history import LOCK, WAIT_S
+from tasks.harness import lock
+from tasks.harness.replacing import replacing
+
+FILE = "looks.npz"
+NEW = 0.25  # of the images: with so many the count begins anew
+MANY = 50
+
+Digests = NDArray[np.uint64]
+
+
+def count(root: Path, digests: Digests) -> int:
+    """Count one more look at the test images of these digests, and return how many there have been."""
+    root.mkdir(parents=True, exist_ok=True)
+    with lock.hold(root / LOCK, WAIT_S):
+        first, looks = _read(root / FILE)
+        if np.isin(digests, first, invert=True).mean() >= NEW:
+            first, looks = digests, 0
+        with replacing(root / FILE) as partial, partial.open("wb") as file:
+            np.savez(file, digests=first, looks=looks + 1)
+    return looks + 1
+
+
+def _read(path: Path) -> tuple[Digests, int]:
+    """Return the images of the count, and the count; none where the file is missing or damaged."""
+    try:
+        with np.load(path) as found:
+            return found["digests"], int(found["looks"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return np.empty(0, np.uint64), 0

@@ -1,0 +1,102 @@
+"""The folders of the registry, one for each model that was ever in service: made whole, and never changed.
+
+models/registry/<sha256 of model.onnx>/
+  model.onnx model.pth model.json   as the run left them
+  golden.json                       test images that any copy of the model has to know, tasks/gates/serving.py
+  reference.npz                     what the training images were, `reference`
+  verdict.json                      why it went into service, flows/promotion/judgement.py
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from flows.promotion.history import Entry, sync
+from tasks.harness.code import sha256
+from tasks.harness.errors import StageError
+from tasks.prepared import Split
+
+MODEL, GOLDEN, VERDICT, REFERENCE = "model.onnx", "golden.json", "verdict.json", "reference.npz"
+SHORTEST = 4  # digits of a version
+
+
+def put(root: Path, model: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Keep a model's files in the folder of its SHA-256, and return the SHA-256 of each.
+
+    A folder that is there already is left as it is: its model has been in service before.
+
+    Raises:
+        StageError: that folder is damaged.
+    """
+    folder = root / model
+    if not folder.exists():
+        partial = root / f".partial-{model}-{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
+            (partial / name).chmod(0o444)
+            sync(partial / name)
+        sync(partial)
+        try:
+            partial.rename(folder)
+        except OSError:  # another promotion has just made it
+            shutil.rmtree(partial)
+        sync(root)
+    digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    if digests.get(MODEL) != model:
+        raise StageError(f"{folder / MODEL} is not the model of that SHA-256: the registry is damaged")
+    return digests
+
+
+def check(root: Path, entry: Entry) -> Path:
+    """Return the folder of the model of an entry, having compared every file with what the entry says of it.
+
+    Raises:
+        StageError: names the files that are missing or others.
+    """
+    folder = root / entry.model
+    wrong = [name for name, digest in entry.files.items() if not _is(folder / name, digest)]
+    if wrong:
+        raise StageError(
+            f"{folder}: {', '.join(wrong)} missing, or not what entry {entry.number} put into service; "
+            "bring the folder back from a copy of the registry"
+        )
+    return folder
+
+
+def find(entries: list[Entry], version: str) -> Entry:
+    """Return the last entry of the model whose SHA-256 begins with `version`.
+
+    Raises:
+        StageError: it is none, or that of several models.
+    """
+    models = {entry.model for entry in entries if entry.model.startswith(version.lower())}
+    if len(version) < SHORTEST or len(models) != 1:
+        known = ", ".join(dict.fromkeys(entry.model[:SHORTEST] for entry in reversed(entries))) or "none yet"
+        what = f"stands for {len(models)} models" if models else "is no model in the registry"
+        what = f"has fewer than {SHORTEST} digits" if len(version) < SHORTEST else what
+        raise StageError(f"version {version!r} {what}; those that have been in service: {known}")
+    return next(entry for entry in reversed(entries) if entry.model in models)
+
+
+def reference(train: Split, classes: int) -> bytes:
+    """Describe the training images: a 64-bit digest of each, `uint64 [N]`, and how many there are of each class."""
+    digests = np.fromiter(
+        (xxhash.xxh3_64_intdigest(image.data) for image in train.images), np.uint64, len(train.images)
+    )
+    buffer = io.BytesIO()
+    np.savez(buffer, digests=digests, label_counts=np.bincount(train.labels, minlength=classes))
+    return buffer.getvalue()
+
+
+def _is(path: Path, digest: str) -> bool:
+    try:
+        return sha256(path) == digest
+    except OSError:
+        return False

@@ -1,0 +1,91 @@
+"""Put a model that was in service back there, after it has shown that it still answers.
+
+Reads:  the registry
+Writes: the registry: models/registry, or the folder in REGISTRY
+Run:    python -m flows rollback --reason TEXT [--to VERSION]; without options REASON and TO
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.promotion import history, store
+from flows.promotion.history import Conflict, Entry
+from flows.report import summary, verdicts
+from tasks.gates import serving
+from tasks.harness.errors import ParamsError, StageError
+from tasks.params import whole
+from tasks.params.whole import Params
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows rollback", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--to",
+        default=os.environ.get("TO") or None,
+        metavar="DIGITS",
+        help="the first digits of its SHA-256 (default: TO, else the model that the one in service has replaced)",
+    )
+    parser.add_argument(
+        "--reason", default=os.environ.get("REASON") or None, metavar="TEXT", help="why, for the history (REASON)"
+    )
+    options = parser.parse_args(arguments)
+    if not options.reason:
+        parser.error('a reason is needed, which the history keeps: REASON="..."')
+    try:
+        rollback(history.registry(), whole.load(), options.to, options.reason)
+    except (ParamsError, StageError, Conflict) as error:
+        sys.exit(f"rollback: {error}")
+
+
+def rollback(root: Path, params: Params, version: str | None, reason: str) -> Entry:
+    """Put an earlier model back into service. Its files are compared with their digests, and it is tried, first.
+
+    Args:
+        version: the first digits of it; None: the model that the one in service has replaced.
+
+    Raises:
+        StageError: there is no such model, it is in service, its files are damaged, or it does not answer as it did.
+        Conflict: another model has been put into service meanwhile.
+    """
+    entries = history.read(root)
+    if not entries:
+        raise StageError(f"no model is in service yet: {root} has no history")
+    last = entries[-1]
+    if version is None and last.replaces is None:
+        raise StageError(f"{last.model[: history.DIGITS]} is the first model: it has replaced none")
+    earlier = store.find(entries, version or str(last.replaces))
+    if earlier.model == last.model:
+        raise StageError(f"{last.model[: history.DIGITS]} is in service already, since {last.time[:16]}")
+    folder = store.check(root, earlier)
+    golden = json.loads((folder / store.GOLDEN).read_text(encoding="utf-8"))
+    verdict = serving.gate((folder / store.MODEL).read_bytes(), golden, params.export.provider, params.retraining)
+    print(summary.row("serving", verdicts.line(verdict)), flush=True)
+    if not verdict.passed:
+        raise StageError(f"{earlier.model[: history.DIGITS]} is not put into service: {verdicts.line(verdict)}")
+    entry = replace(
+        earlier,
+        number=last.number + 1,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        action="rolled back",
+        replaces=last.model,
+        by=history.person(),
+        reason=reason,
+        forced=False,
+        blessings={verdict.gate: verdict.outcome},
+        rule=None,
+        gain=None,
+        p=None,
+    )
+    history.append(root, entry)
+    print(entry.line)
+    return entry
+
+
+if __name__ == "__main__":
+    main()

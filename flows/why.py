@@ -1,0 +1,54 @@
+"""What was said of the model that was judged last: the blessings, their figures, and what would have passed.
+
+Reads:  the registry: models/registry, or the folder in REGISTRY
+Run:    python -m flows why
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from flows.promotion import history, judgement
+from flows.promotion.judgement import Judgement
+from flows.report import summary
+from flows.report.verdicts import figure
+from tasks.harness.errors import StageError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows why", description=__doc__.splitlines()[0])
+    parser.parse_args(arguments)
+    root = history.registry()
+    try:
+        last = judgement.read_last(root)
+    except StageError as error:
+        sys.exit(f"why: {error}")
+    if last is None:
+        print(
+            f"No model has been judged yet: {root / judgement.FOLDER} is empty. make promote judges what is in models/"
+        )
+        return
+    found, path = last
+    print(text(found))
+    print(f"\n{path.with_suffix('.html')}")
+
+
+def text(found: Judgement) -> str:
+    """Lay out a judgement for a terminal."""
+    against = f"against {found.champion[: history.DIGITS]}" if found.champion else "the first"
+    looked = f"{found.test_images:,} test images of {found.dataset}, look {found.looks} at them"
+    rows = [
+        found.headline,
+        summary.row("candidate", f"{found.model[: history.DIGITS]}, {against}, {found.time[:16]} UTC, by {found.by}"),
+        summary.row("judged on", looked),
+        *(summary.row("look at", remark) for remark in found.remarks),
+    ]
+    for verdict in found.blessings:
+        rows.append(f"\n{verdict.gate}: {verdict.outcome}")
+        rows += [summary.row("", reason) for reason in verdict.reasons]
+        rows += [f"  {name:<45}{figure(value)}" for name, value in verdict.figures.items()]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""The section `retraining` of params.yaml: what a model has to be before it goes live; no stage depends on it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.harness.section import Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Rule = Literal["better", "not_worse"]
+
+
+class Retraining(Section):
+    rule: Rule
+    min_accuracy: Share | None
+    min_recall: Share | None
+    max_latency_ms: float = Field(gt=0)
+    max_memory_mb: int = Field(gt=0)

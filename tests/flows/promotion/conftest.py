@@ -1,0 +1,37 @@
+"""What the tests of promotion share: a candidate in models/, and others that differ from it in a note alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from flows.promotion import candidate
+
+Variant = Callable[[str], str]
+
+
+@pytest.fixture
+def ready(exported: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the registry, in a workspace that a run has just left, where any accuracy will do."""
+    monkeypatch.setattr(candidate, "stale", list)
+    for name in ("AT", "FORCE", "REASON", "REGISTRY", "TO", "VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("min_accuracy: 0.5", "min_accuracy: null"))
+    return checkout / "models/registry"
+
+
+@pytest.fixture
+def variant(ready: Path) -> Variant:
+    """Change the candidate, so that it is another file that predicts the same, and return its SHA-256."""
+
+    def change(note: str) -> str:
+        path = Path("models/model.onnx")
+        model = onnx.load(path)
+        model.doc_string = note
+        path.unlink()  # it may be a link of DVC's
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        return candidate.of_models().digest
+
+    return change

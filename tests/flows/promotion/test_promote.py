@@ -1,0 +1,352 @@
+"""Putting models into service: what it takes, what is kept, and how it is taken back."""
+
+import json
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows import history as history_command
+from flows import promote, rollback, why
+from flows.promotion import candidate, history, judge, looks, store
+from flows.promotion.history import Entry
+from tasks.gates import quality, serving
+from tasks.gates.verdict import Verdict
+from tasks.harness.records import read_json
+from tests.flows.promotion.conftest import Variant
+
+
+@pytest.fixture
+def blessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every candidate is better than the model in service."""
+    verdict = Verdict("quality", "passed", figures={"gain": 0.0084, "p": 0.0007, "rule": "better"})
+    monkeypatch.setattr(quality, "judge", lambda *_: verdict)
+
+
+def run(*arguments: str) -> None:
+    promote.main(arguments)
+
+
+def test_the_first_model_goes_into_service_with_all_that_belongs_to_it(
+    ready: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = Path("models/model.onnx").read_bytes()
+    run()
+    (entry,) = history.read(ready)
+    folder = ready / entry.model
+    assert {path.name for path in folder.iterdir()} == set(entry.files) == {
+        "model.onnx", "model.pth", "model.json", "golden.json", "reference.npz", "verdict.json"
+    }  # fmt: skip
+    assert (folder / "model.onnx").read_bytes() == onnx
+    assert not any(path.stat().st_mode & 0o222 for path in folder.iterdir())
+    assert json.loads((ready / "champion.json").read_text())["path"] == f"{entry.model}/model.onnx"
+    assert entry.blessings == {"quality": "passed", "parity": "passed", "serving": "passed"}
+    assert (entry.replaces, entry.rule, entry.gain, entry.forced) == (None, None, None, False)
+    with np.load(folder / "reference.npz") as reference:
+        assert len(reference["digests"]) == reference["label_counts"].sum() == 6
+    printed = capsys.readouterr().out
+    assert f"candidate  {entry.model[:7]}, the first: there is none in service" in printed
+    assert printed.endswith(f"{entry.line}\n")
+
+
+def test_a_model_that_is_in_service_is_left_there(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    run()
+    assert len(history.read(ready)) == 1
+    assert f"{history.read(ready)[0].model[:7]} is in service already" in capsys.readouterr().out
+
+
+def test_one_that_is_no_better_is_refused_and_why_says_so(
+    ready: Path, variant: Variant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    other = variant("another")
+    with pytest.raises(SystemExit, match=f"Refused: quality failed; {other[:7]} is not put into service. FORCE=1"):
+        run()
+    assert len(history.read(ready)) == 1
+    assert not (ready / other).exists()
+    capsys.readouterr()
+    why.main([])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Refused: quality failed\ncandidate  {other[:7]}, against ")
+    assert "look 2 at them" in printed
+    assert "too few to tell" in printed
+    page = Path(printed.splitlines()[-1]).read_text()
+    assert "Refused: quality failed" in page
+    assert "too few to tell" in page
+
+
+def test_by_force_it_goes_into_service_and_the_history_says_so(ready: Path, variant: Variant) -> None:
+    run()
+    variant("another")
+    with pytest.raises(SystemExit) as usage:
+        run("--force")
+    assert usage.value.code == 2
+    run("--force", "--reason", "the old one has wrong labels")
+    entry = history.read(ready)[1]
+    assert (entry.forced, entry.reason) == (True, "the old one has wrong labels")
+    assert "promoted by force" in entry.line
+    assert entry.blessings["quality"] == "failed"
+
+
+def test_the_environment_says_it_as_make_does(ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    first = history.read(ready)[0].model
+    variant("another")
+    monkeypatch.setenv("FORCE", "1")
+    monkeypatch.setenv("REASON", "a reason; $(touch never)")
+    run()
+    monkeypatch.setenv("VERSION", first[:9].upper())
+    monkeypatch.setenv("REASON", "back by promotion")
+    run()
+    entries = history.read(ready)
+    assert [entry.reason for entry in entries] == [None, "a reason; $(touch never)", "back by promotion"]
+    assert (entries[2].model, entries[2].files) == (first, entries[0].files)
+
+
+@pytest.mark.usefixtures("blessed")
+def test_a_better_one_replaces_it_with_its_figures(ready: Path, variant: Variant) -> None:
+    run()
+    variant("another")
+    run("--reason", "new data")
+    first, second = history.read(ready)
+    assert (second.replaces, second.gain, second.p, second.rule) == (first.model, 0.0084, 0.0007, "better")
+    assert "+0.84 pt (p = 0.0007)" in second.line
+
+
+@pytest.mark.usefixtures("blessed")
+def test_one_that_was_overtaken_is_judged_again(
+    ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    content = Path("models/model.onnx").read_bytes()
+    append = history.append
+
+    def overtaken(root: Path, entry: Entry) -> None:
+        monkeypatch.setattr(history, "append", append)
+        other = variant("of somebody else")
+        run()
+        assert history.read(root)[-1].model == other
+        Path("models/model.onnx").write_bytes(content + b"")
+        variant("mine")
+        append(root, entry)
+
+    mine = variant("mine")
+    monkeypatch.setattr(history, "append", overtaken)
+    run()
+    entries = history.read(ready)
+    assert [entry.number for entry in entries] == [1, 2, 3]
+    assert entries[2].model == mine
+    assert "entry 2 has been made by somebody else meanwhile; judged again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        ("abc", "has fewer than 4 digits"),
+        ("ffffffff", "is no model in the registry; those that have been in service: "),
+    ],
+)
+def test_a_version_that_is_none_is_refused(ready: Path, version: str, says: str) -> None:
+    run()
+    with pytest.raises(SystemExit, match=f"version '{version}' {says}"):
+        run("--version", version)
+
+
+def test_a_model_of_another_state_of_the_project_is_refused(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidate, "stale", lambda: ["train", "evaluate", "export"])
+    with pytest.raises(SystemExit, match="models/ is out of date: train and what follows it would run again"):
+        run()
+    assert not ready.exists()
+
+
+def test_a_model_without_its_blessing_of_parity_is_refused(ready: Path) -> None:
+    report = read_json(Path("reports/parity.json"))
+    report["verdict"] |= {"outcome": "failed", "reasons": ["the logits differ"]}
+    Path("reports/parity.json").write_text(json.dumps({"schema_version": 1, **report}))
+    with pytest.raises(SystemExit, match="parity failed"):
+        run()
+    assert not history.read(ready)
+
+
+def test_a_floor_holds_for_the_first_model_too(ready: Path) -> None:
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("min_accuracy: null", "min_accuracy: 1.0"))
+    with pytest.raises(SystemExit, match="Refused: quality failed"):
+        run()
+
+
+def test_a_limit_of_serving_holds(ready: Path) -> None:
+    params = Path("params.yaml")
+    params.write_text(re.sub(r"max_memory_mb: \d+", "max_memory_mb: 1", params.read_text()))
+    with pytest.raises(SystemExit, match="Refused: serving failed"):
+        run()
+
+
+def test_other_classes_cannot_be_compared(ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    variant("another")
+    opened = candidate.opened
+
+    def other_classes(model: bytes, provider: str) -> object:
+        predictor = opened(model, provider)
+        if model == (ready / history.read(ready)[0].model / "model.onnx").read_bytes():
+            predictor.class_names = [f"new {name}" for name in predictor.class_names]
+        return predictor
+
+    monkeypatch.setattr(judge, "opened", other_classes)
+    with pytest.raises(SystemExit, match="Refused: quality not run"):
+        run()
+
+
+def test_test_images_that_the_champion_was_trained_on_do_not_count(ready: Path, variant: Variant) -> None:
+    run()
+    for split in ("images", "labels"):
+        test, train = (np.load(f"data/prepared/{name}_{split}.npy") for name in ("test", "train"))
+        np.save(f"data/prepared/test_{split}.npy", np.concatenate([test[:6], train[:2]]))
+    variant("another")
+    with pytest.raises(SystemExit):
+        run()
+    verdict = json.loads(sorted(ready.glob("verdicts/*.json"))[-1].read_text())
+    assert verdict["test_images"] == 8
+    assert verdict["blessings"][0]["figures"]["images"] == 6
+
+
+def test_looks_are_counted_until_a_quarter_of_the_images_is_new(tmp_path: Path) -> None:
+    images = np.arange(100, dtype=np.uint64)
+    assert [looks.count(tmp_path, images) for _ in range(3)] == [1, 2, 3]
+    assert looks.count(tmp_path, np.concatenate([images[24:], images[:24] + 1000])) == 4
+    assert looks.count(tmp_path, np.concatenate([images[25:], images[:25] + 1000])) == 1
+    (tmp_path / "looks.npz").write_bytes(b"cut off")
+    assert looks.count(tmp_path, images) == 1
+
+
+def test_the_fiftieth_look_is_remarked(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "MANY", 1)
+    run()
+    verdict = json.loads(next(ready.glob("verdicts/*.json")).read_text())
+    assert verdict["remarks"][0].startswith("1 models have been judged on these test images")
+
+
+@pytest.mark.usefixtures("blessed")
+def test_a_rollback_puts_the_model_before_back(
+    ready: Path, variant: Variant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    variant("another")
+    run()
+    rollback.main(["--reason", "odd boots"])
+    first, second, third = history.read(ready)
+    assert (third.action, third.model, third.replaces, third.reason) == (
+        "rolled back", first.model, second.model, "odd boots"
+    )  # fmt: skip
+    assert third.blessings == {"serving": "passed"}
+    assert json.loads((ready / "champion.json").read_text())["sha256"] == first.model
+    assert "serving    passed: golden requests" in capsys.readouterr().out
+    rollback.main(["--to", second.model[:5], "--reason", "no, it was the camera"])
+    assert history.read(ready)[-1].model == second.model
+
+
+def test_a_rollback_needs_a_reason_and_a_model(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as usage:
+        rollback.main([])
+    assert usage.value.code == 2
+    with pytest.raises(SystemExit, match="no model is in service yet"):
+        rollback.main(["--reason", "x"])
+    run()
+    with pytest.raises(SystemExit, match="is the first model: it has replaced none"):
+        rollback.main(["--reason", "x"])
+    with pytest.raises(SystemExit, match="is in service already"):
+        rollback.main(["--reason", "x", "--to", history.read(ready)[0].model])
+
+
+@pytest.mark.usefixtures("blessed")
+@pytest.mark.parametrize("name", ["model.onnx", "model.pth", "golden.json"])
+@pytest.mark.parametrize("damage", ["edit", "remove"])
+def test_a_model_that_was_damaged_does_not_come_back(ready: Path, variant: Variant, name: str, damage: str) -> None:
+    run()
+    variant("another")
+    run()
+    path = ready / history.read(ready)[0].model / name
+    path.chmod(0o644)
+    path.unlink() if damage == "remove" else path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(SystemExit, match=f"{name} missing, or not what entry 1 put into service"):
+        rollback.main(["--reason", "x"])
+    assert len(history.read(ready)) == 2
+
+
+@pytest.mark.usefixtures("blessed")
+def test_a_model_that_no_longer_answers_as_it_did_does_not_come_back(
+    ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    variant("another")
+    run()
+    failed = Verdict("serving", "failed", ["3 of 20 golden requests get another answer"])
+    monkeypatch.setattr(serving, "gate", lambda *_: failed)
+    with pytest.raises(SystemExit, match="is not put into service: failed: 3 of 20 golden requests"):
+        rollback.main(["--reason", "x"])
+    assert len(history.read(ready)) == 2
+
+
+def test_a_damaged_champion_stops_the_next_promotion(ready: Path, variant: Variant) -> None:
+    run()
+    path = ready / history.read(ready)[0].model / "model.onnx"
+    path.chmod(0o644)
+    path.write_bytes(b"")
+    variant("another")
+    with pytest.raises(SystemExit, match=r"model\.onnx missing, or not what entry 1 put into service"):
+        run()
+
+
+def test_a_promotion_that_was_killed_is_done_again(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(root: Path, entry: Entry) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not history.read(ready)
+    run()
+    assert len(history.read(ready)) == 1
+
+
+def test_history_says_who_was_in_service_then(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history_command.main([])
+    assert "No model has been in service yet" in capsys.readouterr().out
+    run()
+    (entry,) = history.read(ready)
+    capsys.readouterr()
+    history_command.main([])
+    assert capsys.readouterr().out == f"{entry.line}\n"
+    history_command.main(["--at", entry.time[:10]])
+    assert capsys.readouterr().out == f"{entry.line}\n"
+    history_command.main(["--at", "2020-01-01T03:41"])
+    assert "No model was in service then: the first one is, since" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as usage:
+        history_command.main(["--at", "yesterday"])
+    assert usage.value.code == 2
+    assert "'yesterday' is no time: 2026-11-20, or 2026-11-20T03:41" in capsys.readouterr().err
+
+
+def test_why_before_anything_was_judged(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    why.main([])
+    assert "No model has been judged yet" in capsys.readouterr().out
+
+
+def test_the_registry_may_lie_elsewhere(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY", str(tmp_path / "else where"))
+    run()
+    assert not ready.exists()
+    assert len(history.read(tmp_path / "else where")) == 1
+
+
+def test_a_folder_that_is_there_already_is_left_as_it_is(tmp_path: Path) -> None:
+    content = b"model"
+    digest = sha256(content).hexdigest()
+    files = store.put(tmp_path, digest, {"model.onnx": content, "golden.json": b"{}"})
+    assert store.put(tmp_path, digest, {"model.onnx": content, "golden.json": b"other"}) == files
+    assert not list(tmp_path.glob(".partial-*"))
