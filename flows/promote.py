@@ -61,11 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"promote: {error.holder} is at work; its model can be judged when it has ended")
 
 
-def promote(root: Path, params: Params, version: str | None, reason: str | None, force: bool) -> Entry | None:
+def promote(
+    root: Path,
+    params: Params,
+    version: str | None = None,
+    reason: str | None = None,
+    force: bool = False,
+    by: str | None = None,
+    remarks: Sequence[str] = (),
+) -> Entry | None:
     """Judge a model and put it into service; whatever comes of it, a verdict file is written.
 
     Args:
         version: the first digits of one that has been in service; None: what is in models/.
+        by: who does; None: the person who runs this process.
+        remarks: what else the verdict is to say.
 
     Returns:
         The entry in the history; None: the model is in service already.
@@ -80,7 +90,7 @@ def promote(root: Path, params: Params, version: str | None, reason: str | None,
         if entries and entries[-1].model == candidate.digest:
             print(f"{candidate.digest[:DIGITS]} is in service already, since {entries[-1].time[:16]}")
             return None
-        judged = judge(root, candidate, entries, params, history.person())
+        judged = judge(root, candidate, entries, params, by or history.person(), remarks)
         page = judgement.write(root, judged.judgement)
         print(lines(judged, page), flush=True)
         if not (judged.judgement.passed or force):

@@ -1,7 +1,7 @@
-"""The training flow on a schedule.
+"""A night: train what was committed in a checkout of its own, judge the model, and put it into service or turn it down.
 
-Reads:  params.yaml, dvc.yaml
-Writes: what the training flow writes, and .cache/logs/server.log
+Reads:  what git has of the project, the images and weights of the person's tree, the registry
+Writes: the registry; a branch retraining/...; .cache/retraining/
 Run:    python -m flows retraining, see flows/runtime/schedule.py
 """
 
@@ -9,16 +9,21 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import recipes
-from flows.runtime import labels, last_good, project_lock, server
+from flows import overrides, recipes
+from flows.promote import Refused, promote
+from flows.promotion import history, judgement
+from flows.promotion.candidate import of_models
+from flows.runtime import branches, labels, night, project_lock, server
+from flows.runtime.clone import Clone
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import training
-from tasks.data import strangers
-from tasks.dvc import StageFailed
+from tasks.dvc import StageFailed, log_path
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import Seed
+from tasks.params import whole
 from tasks.params.download import DatasetName
 from tasks.params.train import BatchSize, Epochs, LearningRate
 
@@ -31,13 +36,13 @@ def retraining(
     learning_rate: LearningRate | None = None,
     seed: Seed | None = None,
 ) -> State[Any]:
-    """Bring the model up to date with its data, code and parameters, unless a run is at it already.
+    """Train what was committed, and put the model into service if it is better than the one that is there.
 
     Args:
-        dataset: What to train on, by its recipe. None: as in params.yaml; what is chosen is written there.
+        dataset: What to train on, by its recipe. None: as in params.yaml. All of these are of this run alone.
         epochs: How often to go through the training images.
         batch_size: Images a step.
-        learning_rate: Of stochastic gradient descent.
+        learning_rate: Of the optimiser, the highest.
         seed: Of the order of the images and of the initial weights.
     """
     labels.tag()  # now, because a run that is refused or skipped never gets to the training, which does so, too
@@ -47,24 +52,57 @@ def retraining(
         "train.learning_rate": learning_rate,
         "train.seed": seed,
     }
+    logger = get_run_logger()
     try:
-        with project_lock.hold():
-            strangers.check()
+        with project_lock.hold(path=project_lock.NIGHT):
             server.end(server.TEMPORARY)  # of a run that was killed
-            changes = recipes.for_dataset(dataset) if dataset else []
-            runs = training.fn([*changes, *(f"{key}={value}" for key, value in form.items() if value is not None)])
+            if not_committed := night.edits():
+                logger.warning(not_committed)
+            with night.checkout() as checkout:
+                changes = recipes.for_dataset(dataset) if dataset else []
+                changes += [f"{key}={value}" for key, value in form.items() if value is not None]
+                night.link(overrides.check(changes))
+                training.fn(changes)
+                name, message = judged(checkout, [not_committed] if not_committed else [])
     except StageFailed as failed:
-        get_run_logger().error("%s\n%s", failed.reason, last_good.way_back(failed.stage))
+        logger.error("%s\nlog: %s", failed.reason, night.KEPT / log_path(failed.stage).relative_to(".cache"))
         raise
-    except (StageError, ParamsError) as refused:  # before a stage was asked for: the sentence is all there is to say
-        get_run_logger().error(str(refused))
+    except (StageError, ParamsError) as refused:  # the sentence is all there is to say
+        logger.error(str(refused))
         return Failed(message=str(refused))
     except ProjectLocked as locked:
-        name: str | None = "Skipped"
-        message = f"Skipped: {locked.holder} is at work"
-    else:
-        new = [f"{run.stage} {run.outcome}" for run in runs if run.outcome != "up to date"]
-        name = None if new else "Nothing new"
-        message = ", ".join(new) or "Nothing new: no data, code or parameter has changed"
-    get_run_logger().info(message)
+        name, message = "Skipped", f"Skipped: {locked.holder} is at work"
+    logger.info(message)
     return Completed(name=name, message=message)
+
+
+def judged(checkout: Clone, remarks: list[str]) -> tuple[str, str]:
+    """Judge the model of the checkout, the working directory, and act on it; return the state's name and message."""
+    root, params, model = history.registry(), whole.load(), of_models().digest
+    entries = history.read(root)
+    champion = entries[-1].model if entries else None
+    if champion == model:
+        return "Nothing new", f"Nothing new: {model[: history.DIGITS]}, in service, is what would be trained"
+    if earlier := judgement.before(root, model, champion):
+        return "Nothing new", f"Nothing new: {model[: history.DIGITS]} was judged at {earlier.time[:16]} UTC"
+    try:
+        entry = promote(root, params, by=f"run {flow_run.name}", remarks=remarks)
+    except Refused as refused:
+        name, message = branches.REFUSED, str(refused)
+    else:
+        name, message = "Promoted", entry.line if entry else ""
+    return name, f"{message}{published(checkout, name, model, params.retraining.keep_days)}"
+
+
+def published(checkout: Clone, outcome: str, model: str, keep_days: int) -> str:
+    """Keep what the run has changed as a branch, remove old ones, and say where it is: the model is judged already."""
+    logger, home = get_run_logger(), night.home()
+    try:
+        for old in branches.prune(home, keep_days):
+            logger.info("removed %s, which was refused more than %d days ago", old, keep_days)
+        branch = branches.keep(checkout, home, outcome, model)
+        remote = branches.push(home, branch) if branch else None
+    except StageError as error:
+        logger.error(str(error))
+        return f"; its branch is not where it should be: {error}"
+    return f"; branch {branch}{f', at {remote}, too' if remote else ''}" if branch else ""

@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 
 from flows import overrides
 from flows.runtime import checkout as project
-from flows.runtime import inbox
+from flows.runtime import clone, inbox
 from flows.runtime.stopped import STOPPED_BY, Stopped, stop
 from flows.trials import checkout, loop, outcome
 from flows.trials.checkout import STAGES, Checkout
@@ -107,7 +107,7 @@ def search() -> None:
     loop.run(Plan(name, folder, base, params.search.trials, params.train.epochs, seconds), study, checkouts)
     report(study, outcome.recipe(study, text, changed, name, params.download.dataset), name, folder)
     for rest in ("checkouts", "caches"):
-        checkout.remove(FOLDER / rest)
+        clone.remove(FOLDER / rest)
 
 
 def shares(params: Params) -> tuple[int, Values]:

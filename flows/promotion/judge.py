@@ -1,5 +1,6 @@
 """Judge a candidate: is it good enough, does it predict what was trained, does it run where it will be served?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,8 +33,13 @@ class Judged:
     golden: dict[str, Any]  # contents of golden.json
 
 
-def judge(root: Path, candidate: Candidate, entries: list[Entry], params: Params, by: str) -> Judged:
+def judge(
+    root: Path, candidate: Candidate, entries: list[Entry], params: Params, by: str, remarks: Sequence[str] = ()
+) -> Judged:
     """Judge a candidate against the model in service, the last of `entries`.
+
+    Args:
+        remarks: what else a person is to look at.
 
     Raises:
         StageError: the candidate cannot be judged on these data, or the registry is damaged.
@@ -58,7 +64,7 @@ def judge(root: Path, candidate: Candidate, entries: list[Entry], params: Params
         serving.gate(candidate.onnx, golden, params.export.provider, params.retraining),
     ]
     looked = looks.count(root, digests)
-    remarks = []
+    remarks = list(remarks)
     if looked >= looks.MANY:
         remarks.append(
             f"{looked} models have been judged on these test images: a winner may be one by accident; take new ones"

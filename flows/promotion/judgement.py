@@ -67,6 +67,17 @@ def read_last(root: Path) -> tuple[Judgement, Path] | None:
     return (read_record(paths[-1], Judgement, AGAIN), paths[-1]) if paths else None
 
 
+def before(root: Path, model: str, champion: str | None) -> Judgement | None:
+    """Return what was said last of a model against that champion; None: they have not met.
+
+    Raises:
+        StageError: a verdict file is not what `write` wrote.
+    """
+    paths = sorted((root / FOLDER).glob(f"*-{model[:7]}.json"), reverse=True)
+    judged = (read_record(path, Judgement, AGAIN) for path in paths)
+    return next((found for found in judged if (found.model, found.champion) == (model, champion)), None)
+
+
 def render(judgement: Judgement) -> str:
     """Return the page."""
     environment = Environment(

@@ -2,18 +2,18 @@
 
 import hashlib
 import re
-from pathlib import Path
 
 from prefect import get_client
 from prefect.runtime import flow_run
 
 from flows import overrides
+from flows.runtime import night
 from tasks.harness.errors import ParamsError
 
 
 def checkout() -> str:
     """Name this checkout as no other on the machine is named: several of them may be on one server."""
-    folder = Path.cwd()
+    folder = night.home()
     return f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 
@@ -24,7 +24,7 @@ def key(artifact: str) -> str:
 
 def run_name() -> str:
     """Name a flow run that is about to begin after the data that it is asked for, and the checkout's folder."""
-    return " in ".join((*_dataset(), Path.cwd().name))
+    return " in ".join((*_dataset(), night.home().name))
 
 
 def tag() -> None:

@@ -9,6 +9,7 @@ from tasks.harness.lock import Holder, Locked
 
 PATH = Path(".cache/run.lock")
 SCHEDULE = Path(".cache/schedule.lock")  # held for as long as there is a schedule
+NIGHT = Path(".cache/retraining.lock")  # held by a run of it, which works in a checkout of its own
 
 _held: set[Path] = set()
 

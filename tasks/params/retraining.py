@@ -16,3 +16,4 @@ class Retraining(Section):
     min_recall: Share | None
     max_latency_ms: float = Field(gt=0)
     max_memory_mb: int = Field(gt=0)
+    keep_days: int = Field(ge=0, le=3650)

@@ -1,18 +1,27 @@
-"""The flow on a schedule: what its form allows, and what a choice in it changes."""
+"""The flow on a schedule: what its form allows, what a choice in it changes, and what comes of the model."""
 
 import logging
+import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+from prefect.client.schemas.objects import State
 
-from flows import recipes, retraining
-from flows.runtime import labels, project_lock
+from flows import overrides, retraining
+from flows.promote import Refused
+from flows.promotion import history, judgement
+from flows.runtime import branches, labels, night, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.data.datasets import DATASETS
-from tasks.dvc import StageRun
-from tests.support.params import ROOT
+from tasks.dvc import StageFailed
+from tasks.params import whole
+from tests.support.project import QUICK_DIGITS, copy_project
+
+MODEL = "7c1e" * 16
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +29,47 @@ def tagged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """How often the run was tagged."""
     calls: list[bool] = []
     monkeypatch.setattr(labels, "tag", lambda: calls.append(True))
+    monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
     return calls
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's tree, the working directory, with edits that are not committed."""
+    tree = copy_project(tmp_path / "the project", QUICK_DIGITS)
+    monkeypatch.chdir(tree)
+    for name in ("DATA_MIRROR", "REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    overrides.write(["train.epochs=9000"])
+    return tree
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What each training found where it ran, instead of a training."""
+    found: list[dict[str, Any]] = []
+
+    def training(changes: list[str]) -> None:
+        overrides.write(changes)
+        params = whole.load()
+        found.append({"epochs": params.train.epochs, "dataset": params.download.dataset, "folder": Path.cwd()})
+        Path("dvc.lock").write_text(f"trained {len(found)}\n")
+
+    monkeypatch.setattr(retraining, "training", SimpleNamespace(fn=training))
+    monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest=MODEL))
+    return found
+
+
+def promoted(monkeypatch: pytest.MonkeyPatch, promote: Callable[..., Any]) -> None:
+    monkeypatch.setattr(retraining, "promote", promote)
+
+
+def run(**form: Any) -> State[Any]:
+    return retraining.retraining.fn(**form)
+
+
+def git(*words: str) -> str:
+    return subprocess.run(("git", *words), capture_output=True, text=True, check=True).stdout
 
 
 def test_the_form_offers_every_dataset_and_the_bounds_of_params() -> None:
@@ -29,36 +78,191 @@ def test_the_form_offers_every_dataset_and_the_bounds_of_params() -> None:
     assert form["epochs"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10_000}
 
 
-def test_a_run_that_may_not_begin_fails_with_its_sentence(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
-    Path("data/raw/mine").mkdir(parents=True)
-    state = retraining.retraining.fn()
-    assert (state.name, str(state.message)[:22]) == ("Failed", "data/raw holds 'mine',")
-
-
 def test_a_run_that_is_skipped_names_the_run_at_work_and_has_its_tags(
     checkout: Path, tagged: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hold() -> NoReturn:
+    def hold(path: Path) -> NoReturn:
         raise ProjectLocked("the run with pid 7")
 
-    monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setattr(project_lock, "hold", hold)
-    state = retraining.retraining.fn()
+    state = run()
     assert (state.name, state.message) == ("Skipped", "Skipped: the run with pid 7 is at work")
     assert tagged == [True]
 
 
-def test_a_dataset_is_trained_on_by_its_recipe(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[list[str]] = []
+def test_a_night_trains_what_was_committed_in_a_checkout_of_its_own(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    promoted(monkeypatch, lambda root, params, by, remarks: said.append((root, remarks)))
+    before = git("status", "--porcelain")
+    state = run()
+    assert state.name == "Promoted"
+    ((root, remarks),) = said
+    assert root == tree / "models/registry"
+    assert remarks == ["not in it, because it is not committed: params.yaml"]
+    (found,) = trained
+    assert (found["epochs"], found["folder"]) == (60, tree / night.CHECKOUT)
+    assert Path.cwd() == tree
+    assert not (tree / night.CHECKOUT).exists()
+    assert git("status", "--porcelain") == before == " M params.yaml\n"
+    assert whole.load().train.epochs == 9000
+    branch = git("for-each-ref", "--format=%(refname:short)", "refs/heads/retraining").strip()
+    assert str(state.message).endswith(f"; branch {branch}")
+    assert git("show", f"{branch}:dvc.lock") == "trained 1\n"
+    assert git("log", "-1", "--format=%s", branch) == f"Promoted: model {MODEL[:7]} of a night [skip ci]\n"
 
-    def training(changes: list[str]) -> list[StageRun]:
-        made.append(changes)
-        return []
+
+def test_what_the_form_says_is_of_that_run_alone(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(monkeypatch, lambda *_, **__: None)
+    run(epochs=3)
+    run(dataset="mnist", epochs=4)
+    run()
+    assert [(found["epochs"], found["dataset"]) for found in trained] == [(3, "digits"), (4, "mnist"), (60, "digits")]
+
+
+def test_a_refused_model_is_a_state_and_a_branch_and_is_not_judged_again(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise Refused("Refused: quality failed")
+
+    promoted(monkeypatch, refuse)
+    state = run()
+    assert state.name == "Refused"
+    assert str(state.message).startswith("Refused: quality failed; branch retraining/")
+    judged = SimpleNamespace(time="2026-11-24T03:41:00+00:00")
+    monkeypatch.setattr(judgement, "before", lambda root, model, champion: judged if model == MODEL else None)
+    state = run()
+    assert (state.name, state.message) == (
+        "Nothing new",
+        f"Nothing new: {MODEL[:7]} was judged at 2026-11-24T03:41 UTC",
+    )
+
+
+def test_the_model_in_service_is_nothing_new(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "read", lambda root: [SimpleNamespace(model=MODEL)])
+    promoted(monkeypatch, lambda *_, **__: pytest.fail("it was judged"))
+    assert run().name == "Nothing new"
+
+
+def test_a_stage_that_fails_leaves_its_log_and_no_checkout(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(changes: list[str]) -> NoReturn:
+        raise StageFailed("train: the loss is not finite\nsecond line")
+
+    monkeypatch.setattr(retraining, "training", SimpleNamespace(fn=fail))
+    with pytest.raises(StageFailed):
+        run()
+    assert "train: the loss is not finite\nsecond line\nlog: .cache/retraining/kept/logs/train.log" in caplog.text
+    assert Path.cwd() == tree
+    assert not (tree / night.CHECKOUT).exists()
+
+
+def test_images_that_the_checkout_cannot_find_fail_it_in_a_sentence(
+    tree: Path, trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "inbox").mkdir()
+    overrides.write(["download.dataset=folder", "download.path=../inbox", "train.epochs=1"])
+    git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "images elsewhere")
+    state = run()
+    assert state.is_failed()
+    assert str(state.message) == (
+        f"'../inbox' leads out of the project: retraining needs it from /, as {tmp_path / 'inbox'}"
+    )
+    assert not trained
+
+
+def test_a_checkout_that_a_killed_night_has_left_is_replaced(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tree / night.CHECKOUT
+    left.mkdir(parents=True)
+    (left / "half").touch()
+    (tree / night.KEPT).mkdir()
+    (tree / night.KEPT / "checkpoint").touch()
+    kept: list[bool] = []
+    promoted(monkeypatch, lambda *_, **__: kept.append(Path(".cache/checkpoint").exists()))
+    assert run().name == "Promoted"
+    assert kept == [True]
+    assert not left.exists()
+
+
+def test_images_and_weights_of_the_tree_are_linked_and_the_mirror_is_the_same(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("data/inbox/cat").mkdir(parents=True)
+    Path("data/inbox/cat/1.png").touch()
+    monkeypatch.setenv("DATA_MIRROR", "mirror")
+    seen: list[Any] = []
+
+    def training(changes: list[str]) -> None:
+        seen.append((Path("data/inbox/cat/1.png").exists(), os.environ["DATA_MIRROR"]))
 
     monkeypatch.setattr(retraining, "training", SimpleNamespace(fn=training))
-    monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
-    monkeypatch.setattr(recipes, "FOLDER", ROOT / "recipes")
-    retraining.retraining.fn(dataset="digits", epochs=3)
-    retraining.retraining.fn(dataset="fashion_mnist", seed=1)
-    assert made == [[*recipes.changes("digits"), "train.epochs=3"], ["train.seed=1"]]
+    promoted(monkeypatch, lambda *_, **__: None)
+    run(dataset="folder")
+    assert seen == [(True, str(tree / "mirror"))]
+    assert os.environ["DATA_MIRROR"] == "mirror"
+    assert "REGISTRY" not in os.environ
+
+
+def test_a_branch_goes_to_the_remote_and_one_that_does_not_is_told(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    promoted(monkeypatch, lambda *_, **__: None)
+    subprocess.run(("git", "init", "-q", "--bare", str(tmp_path / "remote")), check=True)
+    git("remote", "add", "origin", str(tmp_path / "remote"))
+    state = run()
+    branch = str(state.message).partition("branch ")[2].partition(",")[0]
+    assert str(state.message).endswith(", at origin, too")
+    assert git("ls-remote", "origin", branch)
+    git("remote", "set-url", "origin", str(tmp_path / "gone"))
+    state = run()
+    assert state.name == "Promoted"
+    assert "its branch is not where it should be: git push failed" in str(state.message)
+
+
+def test_branches_of_refused_nights_are_removed_when_they_are_old(tree: Path) -> None:
+    def branch(name: str, subject: str, date: str) -> None:
+        tree_, parent = git("rev-parse", "HEAD^{tree}").strip(), git("rev-parse", "HEAD").strip()
+        author = {
+            "GIT_AUTHOR_NAME": "t",
+            "GIT_AUTHOR_EMAIL": "t@t",
+            "GIT_COMMITTER_NAME": "t",
+            "GIT_COMMITTER_EMAIL": "t@t",
+        }
+        words = ("git", "commit-tree", tree_, "-p", parent, "-m", subject)
+        env = {**os.environ, **author, "GIT_COMMITTER_DATE": date}
+        commit = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout.strip()
+        git("branch", f"retraining/{name}", commit)
+
+    branch("old", "Refused: model 1", "2020-01-01T00:00:00Z")
+    branch("good", "Promoted: model 2", "2020-01-01T00:00:00Z")
+    branch("new", "Refused: model 3", "2099-01-01T00:00:00Z")
+    git("branch", "mine")
+    assert branches.prune(Path.cwd(), 30) == ["retraining/old"]
+    left = git("for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+    assert {"mine", "retraining/good", "retraining/new"} <= set(left)
+
+
+def test_names_in_the_ui_are_those_of_the_tree(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = labels.checkout()
+    place = tree / night.CHECKOUT / "a project in a folder"
+    place.mkdir(parents=True)
+    monkeypatch.chdir(place)
+    assert labels.checkout() == name
+    assert night.home() == tree
+
+
+def test_without_a_commit_there_is_no_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(("git", "init", "-q"), check=True)
+    state = run()
+    assert state.is_failed()
+    assert "retraining needs the project in a git repository with a commit" in str(state.message)

@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from flows import overrides
+from flows.promotion import history, judgement
 from flows.runtime import labels, project_lock, server
 from tasks.data.datasets import DATASETS
 from tests.support.project import QUICK_DIGITS, Command, copy_project
@@ -27,8 +28,11 @@ RETRAINING = ("python", "-m", "flows", "retraining")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with the parameters of digits."""
-    return copy_project(tmp_path_factory.mktemp("schedule"), QUICK_DIGITS)
+    """A copy of the project with the parameters of digits, and an edit that is not committed."""
+    project = copy_project(tmp_path_factory.mktemp("schedule"), QUICK_DIGITS)
+    with (project / "README.md").open("a") as file:
+        file.write("An edit.\n")
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -91,22 +95,43 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     monkeypatch.chdir(project)
     api = f"http://127.0.0.1:{port}/api"
 
+    def git(*words: str) -> str:
+        return command("git", *words, cwd=project).stdout
+
     def ask(path: str, **body: Any) -> Any:
         return requests.post(f"{api}/{path}", json=body, timeout=10)
 
-    wait_for(schedule, f"its runs are at http://127.0.0.1:{port}. Ctrl-C ends it")
+    printed = wait_for(schedule, f"its runs are at http://127.0.0.1:{port}. Ctrl-C ends it")
+    assert "not in it, because it is not committed: README.md\n" in printed
     page = requests.get(f"http://127.0.0.1:{port}", timeout=10)
     assert (page.ok, "<title>Prefect" in page.text) == (True, True)
-    printed = wait_for(schedule, r"Completed\('download ran, transform ran, train ran, evaluate ran, export ran'\)")
+    wait_for(schedule, "Running stage 'train'")
+    os.kill(json.loads(project_lock.NIGHT.read_text())["pid"], signal.SIGKILL)  # the next one goes on
+    printed = wait_for(schedule, r"Finished in state Promoted\(")
+    assert any("download: restored" in line for line in printed)
     assert any("Parity passed" in line for line in printed)
-    printed = wait_for(schedule, r"Nothing new\('Nothing new: no data, code or parameter has changed'")
+    printed = wait_for(schedule, r"Nothing new\('Nothing new: .{7}, in service, is what would be trained'")
     assert not any("Running stage" in line for line in printed)
-    with project_lock.hold(WAITS_S):  # the next one may be at work already
+    with project_lock.hold(WAITS_S, project_lock.NIGHT):  # the next one may be at work already
         wait_for(schedule, r"Skipped\('Skipped: the run with pid \d+ on \S+, since \S+ is at work'")
 
+    # Nothing of it is in the tree, which has an edit; what it came to is in the registry and on a branch.
+    (entry,) = history.read(history.registry())
+    assert git("status", "--porcelain") == " M README.md\n"
+    assert not Path("models/model.onnx").exists()
+    branch = git("for-each-ref", "--format=%(refname:short)", "refs/heads/retraining/").strip()
+    assert branch.endswith(entry.model[:7])
+    assert git("show", "--name-only", "--format=%s", branch).split("\n\n") == [
+        f"Promoted: model {entry.model[:7]} of a night [skip ci]",
+        "dvc.lock\nreports/metrics.json\n",
+    ]
+    verdict = judgement.read_last(history.registry())
+    assert verdict
+    assert verdict[0].remarks == ["not in it, because it is not committed: README.md"]
+
     runs = ask("flow_runs/filter", flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}}).json()
-    assert {run["state_name"] for run in runs} >= {"Completed", "Nothing new", "Skipped"}
-    assert {run["state_type"] for run in runs} <= {"COMPLETED", "RUNNING", "PENDING"}
+    assert {run["state_name"] for run in runs} >= {"Crashed", "Promoted", "Nothing new", "Skipped"}
+    assert {run["state_type"] for run in runs} <= {"COMPLETED", "CRASHED", "RUNNING", "PENDING"}
 
     skipped = next(run for run in runs if run["state_name"] == "Skipped")
     assert {"digits", labels.checkout()} <= {*skipped["tags"]}
@@ -128,13 +153,12 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
 
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
+    git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", "strict", "params.yaml")
     printed = wait_for(schedule, r"Flow run .* Finished in state Failed$")
     assert sum("export: parity failed" in line for line in printed) == 1
-    assert any(line.startswith("log: .cache/logs/export.log") for line in printed)
-    assert any(
-        line.startswith("back to the last complete run: cp .cache/last-good/params.yaml params.yaml &&")
-        for line in printed
-    )
+    assert "log: .cache/retraining/kept/logs/export.log\n" in printed
+    assert Path(".cache/retraining/kept/logs/export.log").exists()
+    assert len(history.read(history.registry())) == 1
 
     processes = psutil.Process(schedule.pid).children(recursive=True)
     assert processes

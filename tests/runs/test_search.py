@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from flows import overrides, recipes
+from flows.runtime import clone
 from flows.search import FOLDER
 from flows.trials import checkout
 from tasks.harness.errors import StageError
@@ -162,7 +163,7 @@ def test_images_that_git_does_not_track_are_linked_and_stay(
         assert not (made.folder / "mixed/tracked.png").is_symlink(), "git has it"
         assert (made.folder / "README.md").read_text() == "staged"
         assert not (made.folder / "LICENSE").exists()
-        checkout.remove(made.git)
+        clone.remove(made.git)
         assert sorted(path.name for path in Path("mixed").rglob("*.png")) == ["other.png", "tracked.png"]
         assert [path.name for path in Path("data/inbox/a cat").iterdir()] == ["1.png"]
         with pytest.raises(

@@ -1,7 +1,9 @@
 """A schedule as a command: how it ends, and that what it started ends with it."""
 
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +27,9 @@ def a_server_is_there(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def for_schedule() -> Iterator[Server]:
         yield Server(URL)
 
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
+    for words in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "start")):
+        subprocess.run((*git, *words), cwd=checkout, check=True)
     monkeypatch.setattr(server, "for_schedule", for_schedule)
     monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
     monkeypatch.setattr(Server, "answers", lambda _: True)
@@ -219,8 +224,22 @@ def test_it_says_first_what_will_run_and_when(
     words: list[str], first: str, due: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     schedule.main(words)
-    said = f"{first}retraining on fashion_mnist, {due}: download, transform, train, evaluate, export\n"
-    assert capsys.readouterr().out == said
+    stages = "download, transform, train, evaluate, export, and into service if it is better"
+    assert capsys.readouterr().out == f"{first}retraining on fashion_mnist, {due}: {stages}\n"
+
+
+def test_it_says_what_is_not_committed(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    subprocess.run(("git", "add", PARAMS), check=True)
+    schedule.main(["--interval", "15"])
+    assert capsys.readouterr().out.endswith("\nnot in it, because it is not committed: params.yaml\n")
+
+
+def test_without_a_commit_there_is_none(commands: list[list[str]]) -> None:
+    shutil.rmtree(".git")
+    subprocess.run(("git", "init", "-q"), check=True)
+    with pytest.raises(SystemExit, match="retraining needs the project in a git repository"):
+        schedule.main(["--interval", "15"])
+    assert not commands
 
 
 def test_params_that_every_run_would_refuse_are_refused_before_a_server_is_started(commands: list[list[str]]) -> None:

@@ -21,7 +21,14 @@ LABELS = np.arange(IMAGES) % 2
 
 
 def params(**changes: object) -> Retraining:
-    values = {"rule": "better", "min_accuracy": None, "min_recall": None, "max_latency_ms": 1.0, "max_memory_mb": 1}
+    values = {
+        "rule": "better",
+        "min_accuracy": None,
+        "min_recall": None,
+        "max_latency_ms": 1.0,
+        "max_memory_mb": 1,
+        "keep_days": 1,
+    }
     return Retraining.model_validate(values | changes)
 
 

@@ -1,0 +1,61 @@
+"""What a night came to, as a branch of its own in the person's repository: nothing is merged, nothing is forced."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from flows.runtime.clone import Clone, git
+from tasks.harness.errors import StageError
+
+PREFIX = "retraining/"
+KEPT = ("dvc.lock", "params.yaml", "reports/metrics.json")  # of a run, what git keeps
+REFUSED = "Refused"
+
+
+def keep(clone: Clone, home: Path, outcome: str, model: str) -> str | None:
+    """Commit what a run has changed in its clone, and bring it to the repository of `home` as a branch.
+
+    Args:
+        outcome: the first word of the commit's subject.
+        model: the SHA-256 of what it made.
+
+    Returns:
+        The name of the branch; None: nothing has changed.
+    """
+    there = [name for name in KEPT if (clone.folder / name).exists()]
+    git(clone.folder, "add", "--", *there)
+    if not git(clone.folder, "diff", "--cached", "--name-only"):
+        return None
+    branch = f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{model[:7]}"
+    git(clone.folder, "commit", "--quiet", "--no-verify", "-m", f"{outcome}: model {model[:7]} of a night [skip ci]")
+    quietly = ("--quiet", "--no-tags", "--no-write-fetch-head")
+    git(home, "fetch", *quietly, str(clone.git.absolute()), f"HEAD:refs/heads/{branch}")
+    return branch
+
+
+def push(home: Path, branch: str) -> str | None:
+    """Create the branch at the remote, origin or the only one there is; return where, None: there is no remote.
+
+    Raises:
+        StageError: that failed.
+    """
+    remotes = git(home, "remote").split()
+    remote = "origin" if "origin" in remotes else remotes[0] if len(remotes) == 1 else None
+    if remote is not None:
+        git(home, "push", "--quiet", "--no-verify", remote, f"refs/heads/{branch}:refs/heads/{branch}")
+    return remote
+
+
+def prune(home: Path, keep_days: int) -> list[str]:
+    """Remove the branches of nights that were refused so many days ago, and return their names."""
+    form = "--format=%(refname:lstrip=2) %(committerdate:unix) %(subject)"
+    before = (datetime.now(UTC) - timedelta(days=keep_days)).timestamp()
+    removed = []
+    for line in git(home, "for-each-ref", form, f"refs/heads/{PREFIX}").splitlines():
+        branch, seconds, subject = line.split(" ", 2)
+        if subject.startswith(f"{REFUSED}:") and int(seconds) < before:
+            try:
+                git(home, "branch", "--quiet", "-D", "--", branch)
+            except StageError:  # somebody has it checked out
+                continue
+            removed.append(branch)
+    return removed
