@@ -20,11 +20,12 @@ from flows.promotion.judge import Judged, judge
 from flows.report import summary, verdicts
 from flows.runtime import checkout, project_lock
 from flows.runtime.project_lock import ProjectLocked
+from tasks.gates.verdict import Verdict
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.records import to_json
 from tasks.params import whole
 from tasks.params.whole import Params
-from tasks.prepared import Card, Split
+from tasks.prepared import Split
 
 
 class Refused(Exception):
@@ -69,6 +70,7 @@ def promote(
     force: bool = False,
     by: str | None = None,
     remarks: Sequence[str] = (),
+    arrivals: Verdict | None = None,
 ) -> Entry | None:
     """Judge a model and put it into service; whatever comes of it, a verdict file is written.
 
@@ -76,6 +78,7 @@ def promote(
         version: the first digits of one that has been in service; None: what is in models/.
         by: who does; None: the person who runs this process.
         remarks: what else the verdict is to say.
+        arrivals: what was found of the images that have come since the model in service was trained.
 
     Returns:
         The entry in the history; None: the model is in service already.
@@ -90,7 +93,7 @@ def promote(
         if entries and entries[-1].model == candidate.digest:
             print(f"{candidate.digest[:DIGITS]} is in service already, since {entries[-1].time[:16]}")
             return None
-        judged = judge(root, candidate, entries, params, by or history.person(), remarks)
+        judged = judge(root, candidate, entries, params, by or history.person(), remarks, arrivals)
         page = judgement.write(root, judged.judgement)
         print(lines(judged, page), flush=True)
         if not (judged.judgement.passed or force):
@@ -99,13 +102,13 @@ def promote(
                 'FORCE=1 REASON="..." does it all the same'
             )
         try:
-            return put_into_service(root, candidate, judged, entries, reason)
+            return put_into_service(root, candidate, judged, entries, params, reason)
         except Conflict as conflict:
             print(f"{conflict} meanwhile; judged again, against the model that is in service now", flush=True)
 
 
 def put_into_service(
-    root: Path, candidate: Candidate, judged: Judged, entries: list[Entry], reason: str | None
+    root: Path, candidate: Candidate, judged: Judged, entries: list[Entry], params: Params, reason: str | None
 ) -> Entry:
     """Keep the model's files, and make the next entry.
 
@@ -121,7 +124,7 @@ def put_into_service(
             **candidate.files,
             store.GOLDEN: to_json(judged.golden).encode(),
             store.VERDICT: to_json(asdict(found)).encode(),
-            store.REFERENCE: store.reference(Split.read("train"), len(Card.read().class_names)),
+            store.REFERENCE: store.reference(Split.read("train"), judged.predictor, params.evaluate.batch_size),
         },
     )
     gain, p, rule = (quality.figures.get(name) for name in ("gain", "p", "rule"))
@@ -151,7 +154,7 @@ def lines(judged: Judged, page: Path) -> str:
     found = judged.judgement
     against = f"against {found.champion[:DIGITS]}" if found.champion else "the first: there is none in service"
     rows = {
-        "candidate": f"{found.model[:DIGITS]}, {against}",
+        "candidate": f"{found.version}, {against}",
         **{verdict.gate: verdicts.line(verdict) for verdict in found.blessings},
         **({"look at": "; ".join(found.remarks)} if found.remarks else {}),
         "verdict": str(page),

@@ -5,6 +5,8 @@ Writes: the registry; a branch retraining/...; .cache/retraining/
 Run:    python -m flows retraining, see flows/runtime/schedule.py
 """
 
+import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -14,12 +16,12 @@ from prefect.states import Completed, Failed
 
 from flows import overrides, recipes
 from flows.promote import Refused, promote
-from flows.promotion import history, judgement
+from flows.promotion import arrivals, history, judgement
 from flows.promotion.candidate import of_models
 from flows.runtime import branches, labels, night, project_lock, server
 from flows.runtime.clone import Clone
 from flows.runtime.project_lock import ProjectLocked
-from flows.training import training
+from flows.training import learn, prepare
 from tasks.dvc import StageFailed, log_path
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import Seed
@@ -56,42 +58,60 @@ def retraining(
     try:
         with project_lock.hold(path=project_lock.NIGHT):
             server.end(server.TEMPORARY)  # of a run that was killed
-            if not_committed := night.edits():
-                logger.warning(not_committed)
+            remarks = [edits] if (edits := night.edits()) else []
             with night.checkout() as checkout:
                 changes = recipes.for_dataset(dataset) if dataset else []
                 changes += [f"{key}={value}" for key, value in form.items() if value is not None]
                 night.link(overrides.check(changes))
-                training.fn(changes)
-                name, message = judged(checkout, [not_committed] if not_committed else [])
+                state = trained(checkout, changes, remarks)
     except StageFailed as failed:
         logger.error("%s\nlog: %s", failed.reason, night.KEPT / log_path(failed.stage).relative_to(".cache"))
+        if failed.stage == "transform":
+            return Failed(name="Blocked", message=str(failed))
         raise
     except (StageError, ParamsError) as refused:  # the sentence is all there is to say
         logger.error(str(refused))
         return Failed(message=str(refused))
     except ProjectLocked as locked:
-        name, message = "Skipped", f"Skipped: {locked.holder} is at work"
-    logger.info(message)
-    return Completed(name=name, message=message)
+        state = Completed(name="Skipped", message=f"Skipped: {locked.holder} is at work")
+    logger.log(logging.ERROR if state.is_failed() else logging.INFO, state.message)
+    return state
 
 
-def judged(checkout: Clone, remarks: list[str]) -> tuple[str, str]:
-    """Judge the model of the checkout, the working directory, and act on it; return the state's name and message."""
-    root, params, model = history.registry(), whole.load(), of_models().digest
-    entries = history.read(root)
-    champion = entries[-1].model if entries else None
+def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[Any]:
+    """Prepare the data in the checkout, the working directory, look at what has arrived, train, judge, and act on it.
+
+    Args:
+        remarks: what a person is to know of this night.
+    """
+    started, by, root = datetime.now(UTC), f"run {flow_run.name}", history.registry()
+    prepared = prepare(changes)
+    params, entries = whole.load(), history.read(root)
+    arrived = arrivals.look(root, entries, params)
+    if arrived.outcome == "failed":
+        page = judgement.write(root, arrivals.blocked(arrived, entries, by, remarks))
+        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {'; '.join(arrived.reasons)}; see {page}")
+    if arrived.passed:
+        remarks = [*remarks, *arrived.reasons]
+    learn(prepared, started)
+
+    model, champion = of_models().digest, entries[-1].model if entries else None
     if champion == model:
-        return "Nothing new", f"Nothing new: {model[: history.DIGITS]}, in service, is what would be trained"
+        return nothing_new(f"{model[: history.DIGITS]}, in service, is what would be trained")
     if earlier := judgement.before(root, model, champion):
-        return "Nothing new", f"Nothing new: {model[: history.DIGITS]} was judged at {earlier.time[:16]} UTC"
+        return nothing_new(f"{model[: history.DIGITS]} was judged at {earlier.time[:16]} UTC")
     try:
-        entry = promote(root, params, by=f"run {flow_run.name}", remarks=remarks)
+        entry = promote(root, params, by=by, remarks=remarks, arrivals=arrived)
     except Refused as refused:
         name, message = branches.REFUSED, str(refused)
     else:
         name, message = "Promoted", entry.line if entry else ""
-    return name, f"{message}{published(checkout, name, model, params.retraining.keep_days)}"
+    kept = published(checkout, name, model, params.retraining.keep_days)
+    return Completed(name=name, message=f"{message}{kept}")
+
+
+def nothing_new(why: str) -> State[Any]:
+    return Completed(name="Nothing new", message=f"Nothing new: {why}")
 
 
 def published(checkout: Clone, outcome: str, model: str, keep_days: int) -> str:

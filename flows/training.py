@@ -25,8 +25,13 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
     Args:
         changes: to params.yaml, `key=value` each, made before the first stage.
     """
-    quieten()
     started = datetime.now(UTC)
+    return learn(prepare(changes), started)
+
+
+def prepare(changes: list[str] | None = None) -> list[StageRun]:
+    """Download and transform, within a flow; see `training`."""
+    quieten()
     logger = get_run_logger()
     for path in dvc_files.remove_damaged():
         logger.warning("%s was cut off when DVC was killed; DVC writes it anew, and restores what it has run", path)
@@ -40,10 +45,15 @@ def training(changes: list[str] | None = None) -> list[StageRun]:
 
     patient = download.with_options(retries=params.flow.download_retries, retry_delay_seconds=params.flow.retry_delay_s)
     raw = patient(limit.download, force=bool(links))
-    prepared = transform(limit.transform, wait_for=[raw])
-    trained = train(limit.train, wait_for=[prepared])
+    return [raw, transform(limit.transform, wait_for=[raw])]
+
+
+def learn(prepared: list[StageRun], started: datetime) -> list[StageRun]:
+    """Train, evaluate and export what `prepare` has prepared, within the same flow, which began at `started`."""
+    limit = whole.load().flow.time_limit_s
+    trained = train(limit.train, wait_for=prepared[-1:])
     evaluated = evaluate(limit.evaluate, wait_for=[trained])
-    runs = [raw, prepared, trained, evaluated]
+    runs = [*prepared, trained, evaluated]
     try:
         runs.append(export(limit.export, wait_for=[evaluated]))
     except StageFailed:

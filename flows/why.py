@@ -36,14 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def text(found: Judgement) -> str:
     """Lay out a judgement for a terminal."""
     against = f"against {found.champion[: history.DIGITS]}" if found.champion else "the first"
-    looked = f"{found.test_images:,} test images of {found.dataset}, look {found.looks} at them"
+    looks = f", look {found.looks} at them" if found.looks else ""
+    looked = f"{found.test_images:,} test images of {found.dataset}{looks}"
     rows = [
         found.headline,
-        summary.row("candidate", f"{found.model[: history.DIGITS]}, {against}, {found.time[:16]} UTC, by {found.by}"),
+        summary.row("candidate", f"{found.version}, {against}, {found.time[:16]} UTC, by {found.by}"),
         summary.row("judged on", looked),
         *(summary.row("look at", remark) for remark in found.remarks),
     ]
-    for verdict in found.blessings:
+    for verdict in (*([found.arrivals] if found.arrivals else []), *found.blessings):
         rows.append(f"\n{verdict.gate}: {verdict.outcome}")
         rows += [summary.row("", reason) for reason in verdict.reasons]
         rows += [f"  {name:<45}{figure(value)}" for name, value in verdict.figures.items()]

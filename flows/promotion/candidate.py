@@ -4,22 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import numpy as np
 
 from flows.promotion import store
 from flows.promotion.history import AGAIN, Entry
 from flows.promotion.judgement import Judgement
-from serving.model import Predictor
-from serving.session import SessionError
 from tasks.dvc import stale
 from tasks.gates.parity import REPORT
-from tasks.gates.quality import Answers
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_record
-from tasks.prepared import Split
 
 MODELS = Path("models")
 FILES = ("model.onnx", "model.pth", "model.json")
@@ -66,29 +59,3 @@ def of_registry(root: Path, entry: Entry) -> Candidate:
         raise StageError(f"data/prepared is out of date: {changed[0]} would run again; make run first")
     judged = read_record(folder / store.VERDICT, Judgement, AGAIN)
     return Candidate(entry.model, {name: (folder / name).read_bytes() for name in FILES}, judged.blessing("parity"))
-
-
-def answers(predictor: Predictor, test: Split, batch_size: int) -> Answers:
-    """Have a model answer test images.
-
-    Raises:
-        SessionError: it fails on them.
-    """
-    batches = np.array_split(np.arange(len(test.labels)), max(1, -(-len(test.labels) // batch_size)))
-    probabilities = [predictor(np.ascontiguousarray(test.images[indices])) for indices in batches]
-    return Answers(np.concatenate(probabilities), test.labels)
-
-
-def opened(model: bytes, provider: str) -> Predictor:
-    """Open a model that has been read already, so that what is judged is what goes into service.
-
-    Raises:
-        StageError: it cannot be opened.
-    """
-    with TemporaryDirectory() as folder:
-        path = Path(folder, store.MODEL)
-        path.write_bytes(model)
-        try:
-            return Predictor(path, provider)
-        except SessionError as error:
-            raise StageError(str(error)) from None

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from flows.promotion import looks, store
-from flows.promotion.candidate import Candidate, answers, opened
+from flows.promotion.answers import answers, opened
+from flows.promotion.candidate import Candidate
 from flows.promotion.history import DIGITS, Entry
 from flows.promotion.judgement import Judgement
 from serving.model import Predictor
 from serving.session import SessionError
 from tasks.gates import quality, serving
+from tasks.gates.drift import Digests
 from tasks.gates.quality import Answers
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError, listed
@@ -31,15 +32,23 @@ class Judged:
 
     judgement: Judgement
     golden: dict[str, Any]  # contents of golden.json
+    predictor: Predictor
 
 
 def judge(
-    root: Path, candidate: Candidate, entries: list[Entry], params: Params, by: str, remarks: Sequence[str] = ()
+    root: Path,
+    candidate: Candidate,
+    entries: list[Entry],
+    params: Params,
+    by: str,
+    remarks: Sequence[str] = (),
+    arrivals: Verdict | None = None,
 ) -> Judged:
     """Judge a candidate against the model in service, the last of `entries`.
 
     Args:
         remarks: what else a person is to look at.
+        arrivals: what was found of the images that have come since the model in service was trained.
 
     Raises:
         StageError: the candidate cannot be judged on these data, or the registry is damaged.
@@ -55,7 +64,7 @@ def judge(
         own = answers(predictor, test, params.evaluate.batch_size)
     except SessionError as error:
         raise StageError(str(error)) from None
-    digests = np.fromiter((xxhash.xxh3_64_intdigest(image.data) for image in test.images), np.uint64, len(test.images))
+    digests = store.digests(test.images)
     golden = serving.golden(test.images, test.labels, own.probabilities.argmax(1), card.class_names)
     champion = entries[-1] if entries else None
     blessings = [
@@ -79,15 +88,16 @@ def judge(
         looks=looked,
         blessings=blessings,
         remarks=remarks,
+        arrivals=arrivals,
     )
-    return Judged(judgement, golden)
+    return Judged(judgement, golden, predictor)
 
 
 def _quality(
     root: Path,
     own: Answers,
     test: Split,
-    digests: looks.Digests,
+    digests: Digests,
     class_names: list[str],
     entries: list[Entry],
     params: Params,
@@ -106,8 +116,7 @@ def _quality(
         return Verdict(
             "quality", "not run", [f"the model in service, {champion.model[:DIGITS]}, cannot be compared: {what}"]
         )
-    with np.load(folder / store.REFERENCE) as reference:
-        unseen = np.isin(digests, reference["digests"], invert=True)
+    unseen = np.isin(digests, store.read_reference(folder).digests, invert=True)
     if not unseen.any():
         return Verdict(
             "quality", "not run", [f"{champion.model[:DIGITS]}, in service, was trained on all of the test images"]

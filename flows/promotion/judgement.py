@@ -9,13 +9,14 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from flows.promotion.history import AGAIN, Digest, Moment
+from flows.promotion.history import AGAIN, DIGITS, Digest, Moment
 from flows.report.verdicts import figure
 from tasks.gates.verdict import Verdict
 from tasks.harness.records import read_record, write_json
 from tasks.harness.replacing import replacing
 
 FOLDER = "verdicts"
+BLOCKED = "blocked"  # stands where the model would
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Judgement:
     """The contents of a verdict file."""
 
     time: Moment
-    model: Digest
+    model: Digest | None  # None: none was trained, because of what has arrived
     champion: Digest | None  # the model in service then
     by: str
     dataset: str
@@ -31,13 +32,20 @@ class Judgement:
     looks: int  # at these test images so far
     blessings: list[Verdict]
     remarks: list[str]
+    arrivals: Verdict | None  # what was found of the images that had come; None: nobody looked
+
+    @property
+    def version(self) -> str:
+        return (self.model or BLOCKED)[:DIGITS]
 
     @property
     def passed(self) -> bool:
-        return all(verdict.passed for verdict in self.blessings)
+        return self.model is not None and all(verdict.passed for verdict in self.blessings)
 
     @property
     def headline(self) -> str:
+        if self.model is None:
+            return "Blocked: no model was trained, because of what has arrived"
         missing = [f"{verdict.gate} {verdict.outcome}" for verdict in self.blessings if not verdict.passed]
         return f"Refused: {', '.join(missing)}" if missing else "All three blessings passed"
 
@@ -50,7 +58,7 @@ def write(root: Path, judgement: Judgement) -> Path:
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     moment = datetime.fromisoformat(judgement.time).strftime("%Y%m%dT%H%M%S.%fZ")
-    page = folder / f"{moment}-{judgement.model[:7]}.html"
+    page = folder / f"{moment}-{judgement.version}.html"
     with replacing(page) as partial:
         partial.write_text(render(judgement), encoding="utf-8")
     write_json(page.with_suffix(".json"), asdict(judgement))  # last: what `read_last` finds is whole
@@ -73,7 +81,7 @@ def before(root: Path, model: str, champion: str | None) -> Judgement | None:
     Raises:
         StageError: a verdict file is not what `write` wrote.
     """
-    paths = sorted((root / FOLDER).glob(f"*-{model[:7]}.json"), reverse=True)
+    paths = sorted((root / FOLDER).glob(f"*-{model[:DIGITS]}.json"), reverse=True)
     judged = (read_record(path, Judgement, AGAIN) for path in paths)
     return next((found for found in judged if (found.model, found.champion) == (model, champion)), None)
 

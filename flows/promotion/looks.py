@@ -10,17 +10,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.promotion.history import LOCK, WAIT_S
+from tasks.gates.drift import Digests
 from tasks.harness import lock
 from tasks.harness.replacing import replacing
 
 FILE = "looks.npz"
 NEW = 0.25  # of the images: with so many the count begins anew
 MANY = 50
-
-Digests = NDArray[np.uint64]
 
 
 def count(root: Path, digests: Digests) -> int:

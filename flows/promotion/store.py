@@ -3,7 +3,7 @@
 models/registry/<sha256 of model.onnx>/
   model.onnx model.pth model.json   as the run left them
   golden.json                       test images that any copy of the model has to know, tasks/gates/serving.py
-  reference.npz                     what the training images were, `reference`
+  reference.npz                     what the training images were, tasks/gates/drift.py
   verdict.json                      why it went into service, flows/promotion/judgement.py
 """
 
@@ -15,14 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
+from flows.promotion.answers import answers
 from flows.promotion.history import Entry, sync
+from serving.model import Predictor
+from tasks.gates.drift import Digests, Reference, statistics
 from tasks.harness.code import sha256
 from tasks.harness.errors import StageError
-from tasks.prepared import Split
+from tasks.prepared import Images, Split
 
 MODEL, GOLDEN, VERDICT, REFERENCE = "model.onnx", "golden.json", "verdict.json", "reference.npz"
 SHORTEST = 4  # digits of a version
+REMEMBERED = 2000  # training images, of which there is more than a digest
 
 
 def put(root: Path, model: str, files: Mapping[str, bytes]) -> dict[str, str]:
@@ -85,14 +90,38 @@ def find(entries: list[Entry], version: str) -> Entry:
     return next(entry for entry in reversed(entries) if entry.model in models)
 
 
-def reference(train: Split, classes: int) -> bytes:
-    """Describe the training images: a 64-bit digest of each, `uint64 [N]`, and how many there are of each class."""
-    digests = np.fromiter(
-        (xxhash.xxh3_64_intdigest(image.data) for image in train.images), np.uint64, len(train.images)
-    )
+def digests(images: Images) -> Digests:
+    """Return a 64-bit digest of each image, `uint64 [N]`."""
+    return np.fromiter((xxhash.xxh3_64_intdigest(image.data) for image in images), np.uint64, len(images))
+
+
+def reference(train: Split, predictor: Predictor, batch_size: int) -> bytes:
+    """Describe the training images of a model for the gate that looks at what arrives later: see `Reference`.
+
+    Raises:
+        SessionError: the model fails on them.
+    """
+    chosen = spread(len(train.labels), REMEMBERED)
+    some = Split(train.images[chosen], train.labels[chosen])
     buffer = io.BytesIO()
-    np.savez(buffer, digests=digests, label_counts=np.bincount(train.labels, minlength=classes))
+    found = Reference(
+        digests(train.images),
+        np.bincount(train.labels, minlength=len(predictor.class_names)),
+        statistics(some.images),
+        answers(predictor, some, batch_size).probabilities,
+    )
+    np.savez(buffer, **vars(found))
     return buffer.getvalue()
+
+
+def read_reference(folder: Path) -> Reference:
+    with np.load(folder / REFERENCE) as found:
+        return Reference(**found)
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Choose up to `most` of `count` indices, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _is(path: Path, digest: str) -> bool:

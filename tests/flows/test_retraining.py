@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -11,14 +12,16 @@ from typing import Any, NoReturn
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import overrides, retraining
+from flows import overrides, retraining, why
 from flows.promote import Refused
-from flows.promotion import history, judgement
+from flows.promotion import arrivals, history, judgement
 from flows.runtime import branches, labels, night, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.data.datasets import DATASETS
-from tasks.dvc import StageFailed
+from tasks.dvc import StageFailed, StageRun
+from tasks.gates.verdict import Verdict
 from tasks.params import whole
+from tasks.prepared import Card
 from tests.support.project import QUICK_DIGITS, copy_project
 
 MODEL = "7c1e" * 16
@@ -49,13 +52,18 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What each training found where it ran, instead of a training."""
     found: list[dict[str, Any]] = []
 
-    def training(changes: list[str]) -> None:
+    def prepare(changes: list[str]) -> list[StageRun]:
         overrides.write(changes)
+        return []
+
+    def learn(prepared: list[StageRun], started: datetime) -> None:
         params = whole.load()
         found.append({"epochs": params.train.epochs, "dataset": params.download.dataset, "folder": Path.cwd()})
         Path("dvc.lock").write_text(f"trained {len(found)}\n")
 
-    monkeypatch.setattr(retraining, "training", SimpleNamespace(fn=training))
+    monkeypatch.setattr(retraining, "prepare", prepare)
+    monkeypatch.setattr(retraining, "learn", learn)
+    monkeypatch.setattr(arrivals, "look", lambda *_: Verdict("arrivals", "not run", ["no model is in service yet"]))
     monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest=MODEL))
     return found
 
@@ -94,7 +102,7 @@ def test_a_night_trains_what_was_committed_in_a_checkout_of_its_own(
     tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Any] = []
-    promoted(monkeypatch, lambda root, params, by, remarks: said.append((root, remarks)))
+    promoted(monkeypatch, lambda root, params, by, remarks, arrivals: said.append((root, remarks)))
     before = git("status", "--porcelain")
     state = run()
     assert state.name == "Promoted"
@@ -156,7 +164,7 @@ def test_a_stage_that_fails_leaves_its_log_and_no_checkout(
     def fail(changes: list[str]) -> NoReturn:
         raise StageFailed("train: the loss is not finite\nsecond line")
 
-    monkeypatch.setattr(retraining, "training", SimpleNamespace(fn=fail))
+    monkeypatch.setattr(retraining, "prepare", fail)
     with pytest.raises(StageFailed):
         run()
     assert "train: the loss is not finite\nsecond line\nlog: .cache/retraining/kept/logs/train.log" in caplog.text
@@ -176,6 +184,45 @@ def test_images_that_the_checkout_cannot_find_fail_it_in_a_sentence(
         f"'../inbox' leads out of the project: retraining needs it from /, as {tmp_path / 'inbox'}"
     )
     assert not trained
+
+
+def test_arrivals_that_block_are_a_state_and_a_verdict_and_nothing_is_trained(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = SimpleNamespace(name="digits", sizes={"test": 359})
+    monkeypatch.setattr(Card, "read", lambda: card)
+    monkeypatch.setattr(arrivals, "look", lambda *_: Verdict("arrivals", "failed", ["all 60 arrivals are labelled 3"]))
+    state = run()
+    assert (state.name, state.type.value) == ("Blocked", "FAILED")
+    assert str(state.message).startswith("Blocked, nothing was trained: all 60 arrivals are labelled 3; see ")
+    assert not trained
+    last = judgement.read_last(tree / "models/registry")
+    assert last
+    found, path = last
+    assert path.name.endswith("-blocked.json")
+    assert found.headline == "Blocked: no model was trained, because of what has arrived"
+    assert "all 60 arrivals are labelled 3" in why.text(found)
+    assert "all 60 arrivals are labelled 3" in path.with_suffix(".html").read_text()
+
+
+def test_what_has_drifted_is_a_remark_of_the_verdict(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = Verdict("arrivals", "passed", ["brightness has drifted"])
+    monkeypatch.setattr(arrivals, "look", lambda *_: verdict)
+    said: list[Any] = []
+    promoted(monkeypatch, lambda *_, remarks, arrivals, **__: said.append((remarks[1:], arrivals)))
+    assert run().name == "Promoted"
+    assert said == [(["brightness has drifted"], verdict)]
+
+
+def test_data_that_fail_their_checks_block(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(changes: list[str]) -> NoReturn:
+        raise StageFailed("transform: 3 of 40 images cannot be read")
+
+    monkeypatch.setattr(retraining, "prepare", fail)
+    state = run()
+    assert (state.name, state.is_failed()) == ("Blocked", True)
 
 
 def test_a_checkout_that_a_killed_night_has_left_is_replaced(
@@ -201,10 +248,12 @@ def test_images_and_weights_of_the_tree_are_linked_and_the_mirror_is_the_same(
     monkeypatch.setenv("DATA_MIRROR", "mirror")
     seen: list[Any] = []
 
-    def training(changes: list[str]) -> None:
+    def prepare(changes: list[str]) -> list[StageRun]:
+        overrides.write(changes)
         seen.append((Path("data/inbox/cat/1.png").exists(), os.environ["DATA_MIRROR"]))
+        return []
 
-    monkeypatch.setattr(retraining, "training", SimpleNamespace(fn=training))
+    monkeypatch.setattr(retraining, "prepare", prepare)
     promoted(monkeypatch, lambda *_, **__: None)
     run(dataset="folder")
     assert seen == [(True, str(tree / "mirror"))]

@@ -10,7 +10,7 @@ import pytest
 
 from flows import history as history_command
 from flows import promote, rollback, why
-from flows.promotion import candidate, history, judge, looks, store
+from flows.promotion import answers, candidate, history, judge, looks, store
 from flows.promotion.history import Entry
 from tasks.gates import quality, serving
 from tasks.gates.verdict import Verdict
@@ -188,7 +188,7 @@ def test_a_limit_of_serving_holds(ready: Path) -> None:
 def test_other_classes_cannot_be_compared(ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     variant("another")
-    opened = candidate.opened
+    opened = answers.opened
 
     def other_classes(model: bytes, provider: str) -> object:
         predictor = opened(model, provider)

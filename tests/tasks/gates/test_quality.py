@@ -18,6 +18,7 @@ from tasks.params.retraining import Retraining, Rule
 NAMES = ["boot", "shirt"]
 IMAGES = 2000
 LABELS = np.arange(IMAGES) % 2
+ARRIVALS = {"min_images": 50, "p": 0.001, "distance": 0.1, "max_constant": 0.05, "max_gone": 0.2}
 
 
 def params(**changes: object) -> Retraining:
@@ -28,6 +29,7 @@ def params(**changes: object) -> Retraining:
         "max_latency_ms": 1.0,
         "max_memory_mb": 1,
         "keep_days": 1,
+        "arrivals": ARRIVALS,
     }
     return Retraining.model_validate(values | changes)
 
