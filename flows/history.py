@@ -12,7 +12,8 @@ from datetime import UTC, datetime, time
 
 from flows.promotion import history
 from flows.promotion.history import Entry
-from tasks.harness.errors import StageError
+from tasks.harness import section
+from tasks.harness.errors import ParamsError, StageError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root = history.registry()
     try:
+        section.read()  # this is the project's folder
         entries = history.read(root)
-    except StageError as error:
+    except (ParamsError, StageError, OSError) as error:
         sys.exit(f"history: {error}")
     chosen = entries if options.at is None else at(entries, options.at)
     if not entries:
@@ -51,6 +53,8 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: 2026-11-20, or 2026-11-20T03:41") from None
     if len(text) <= len("2026-11-20"):
         moment = datetime.combine(moment, time.max)
+    elif len(text) <= len("2026-11-20T03:41"):  # as the history shows it: until the end of that minute
+        moment = moment.replace(second=59, microsecond=999_999)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

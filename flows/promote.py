@@ -7,6 +7,7 @@ Run:    python -m flows promote [--version VERSION] [--reason TEXT] [--force]; w
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,12 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.promotion import history, judgement, store
+from flows.promotion.answers import opened
 from flows.promotion.candidate import Candidate, of_models, of_registry
 from flows.promotion.history import DIGITS, Conflict, Entry
 from flows.promotion.judge import Judged, judge
 from flows.report import summary, verdicts
 from flows.runtime import checkout, project_lock
 from flows.runtime.project_lock import ProjectLocked
+from flows.runtime.stopped import STOPPED_BY, Stopped, stop
+from serving.session import SessionError
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.records import to_json
@@ -46,20 +50,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        default=os.environ.get("FORCE", "0") not in ("", "0"),
+        default=_forced(os.environ.get("FORCE", "")),
         help="though a blessing is missing; needs a reason, and the history keeps both for ever (FORCE=1)",
     )
     options = parser.parse_args(arguments)
+    if options.force is None:
+        parser.error(f"FORCE={os.environ['FORCE']!r} is neither 1 nor 0")
     if options.force and not options.reason:
         parser.error('by force only with a reason, which the history keeps: FORCE=1 REASON="..."')
+    for number in STOPPED_BY:
+        signal.signal(number, stop)
     try:
         checkout.check()
         with project_lock.hold():
             promote(history.registry(), whole.load(), options.version, options.reason, options.force)
-    except (ParamsError, StageError, Refused) as error:
+    except Refused as refused:
+        sys.exit(f'promote: {refused}. FORCE=1 REASON="..." does it all the same')
+    except (ParamsError, StageError, OSError) as error:
         sys.exit(f"promote: {error}")
+    except Stopped as stopped:
+        print("promote: stopped; make history says what is in service", file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except ProjectLocked as error:
         sys.exit(f"promote: {error.holder} is at work; its model can be judged when it has ended")
+
+
+def _forced(text: str) -> bool | None:
+    return {"": False, "0": False, "1": True}.get(text)
 
 
 def promote(
@@ -72,7 +89,7 @@ def promote(
     remarks: Sequence[str] = (),
     arrivals: Verdict | None = None,
 ) -> Entry | None:
-    """Judge a model and put it into service; whatever comes of it, a verdict file is written.
+    """Judge a model, write what was said of it to a verdict file, and put it into service.
 
     Args:
         version: the first digits of one that has been in service; None: what is in models/.
@@ -91,16 +108,13 @@ def promote(
         entries = history.read(root)
         candidate = of_registry(root, store.find(entries, version)) if version else of_models()
         if entries and entries[-1].model == candidate.digest:
-            print(f"{candidate.digest[:DIGITS]} is in service already, since {entries[-1].time[:16]}")
+            print(f"{candidate.version} is in service already, since {entries[-1].time[:16]}")
             return None
         judged = judge(root, candidate, entries, params, by or history.person(), remarks, arrivals)
         page = judgement.write(root, judged.judgement)
         print(lines(judged, page), flush=True)
         if not (judged.judgement.passed or force):
-            raise Refused(
-                f"{judged.judgement.headline}; {candidate.digest[:DIGITS]} is not put into service. "
-                'FORCE=1 REASON="..." does it all the same'
-            )
+            raise Refused(f"{judged.judgement.headline}; {candidate.version} is not put into service")
         try:
             return put_into_service(root, candidate, judged, entries, params, reason)
         except Conflict as conflict:
@@ -124,7 +138,7 @@ def put_into_service(
             **candidate.files,
             store.GOLDEN: to_json(judged.golden).encode(),
             store.VERDICT: to_json(asdict(found)).encode(),
-            store.REFERENCE: store.reference(Split.read("train"), judged.predictor, params.evaluate.batch_size),
+            store.REFERENCE: reference(candidate, params),
         },
     )
     gain, p, rule = (quality.figures.get(name) for name in ("gain", "p", "rule"))
@@ -147,6 +161,15 @@ def put_into_service(
     history.append(root, entry)
     print(entry.line)
     return entry
+
+
+def reference(candidate: Candidate, params: Params) -> bytes:
+    """Describe the training images, and what the model makes of them."""
+    predictor = opened(candidate.onnx, params.export.provider, f"version {candidate.version}")
+    try:
+        return store.reference(Split.read("train"), predictor, params.evaluate.batch_size)
+    except SessionError as error:
+        raise StageError(f"version {candidate.version} fails on training images: {error}") from None
 
 
 def lines(judged: Judged, page: Path) -> str:

@@ -18,7 +18,7 @@ from flows import overrides, recipes
 from flows.promote import Refused, promote
 from flows.promotion import arrivals, history, judgement
 from flows.promotion.candidate import of_models
-from flows.runtime import branches, labels, night, project_lock, server
+from flows.runtime import branches, labels, night, project_lock
 from flows.runtime.clone import Clone
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import learn, prepare
@@ -28,6 +28,8 @@ from tasks.harness.section import Seed
 from tasks.params import whole
 from tasks.params.download import DatasetName
 from tasks.params.train import BatchSize, Epochs, LearningRate
+
+PROMOTED = "Promoted"
 
 
 @flow(name="retraining", flow_run_name=labels.run_name)
@@ -56,14 +58,12 @@ def retraining(
     }
     logger = get_run_logger()
     try:
-        with project_lock.hold(path=project_lock.NIGHT):
-            server.end(server.TEMPORARY)  # of a run that was killed
+        with project_lock.hold(path=project_lock.NIGHT), night.checkout() as checkout:
             remarks = [edits] if (edits := night.edits()) else []
-            with night.checkout() as checkout:
-                changes = recipes.for_dataset(dataset) if dataset else []
-                changes += [f"{key}={value}" for key, value in form.items() if value is not None]
-                night.link(overrides.check(changes))
-                state = trained(checkout, changes, remarks)
+            changes = recipes.for_dataset(dataset) if dataset else []
+            changes += [f"{key}={value}" for key, value in form.items() if value is not None]
+            night.link(overrides.check(changes))
+            state = trained(checkout, changes, remarks)
     except StageFailed as failed:
         logger.error("%s\nlog: %s", failed.reason, night.KEPT / log_path(failed.stage).relative_to(".cache"))
         if failed.stage == "transform":
@@ -84,30 +84,37 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     Args:
         remarks: what a person is to know of this night.
     """
-    started, by, root = datetime.now(UTC), f"run {flow_run.name}", history.registry()
+    started, root = datetime.now(UTC), history.registry()
+    by = f"run {flow_run.name}, {str(flow_run.id)[-12:]}"
     prepared = prepare(changes)
     params, entries = whole.load(), history.read(root)
     arrived = arrivals.look(root, entries, params)
     if arrived.outcome == "failed":
-        page = judgement.write(root, arrivals.blocked(arrived, entries, by, remarks))
+        page = judgement.write(root, arrivals.blocked(arrived, entries, params, by, remarks))
         return Failed(name="Blocked", message=f"Blocked, nothing was trained: {'; '.join(arrived.reasons)}; see {page}")
     if arrived.passed:
         remarks = [*remarks, *arrived.reasons]
     learn(prepared, started)
 
-    model, champion = of_models().digest, entries[-1].model if entries else None
+    model, keep_days = of_models().digest, params.retraining.keep_days
+    champion = entries[-1].model if entries else None
+    version = model[: history.DIGITS]
     if champion == model:
-        return nothing_new(f"{model[: history.DIGITS]}, in service, is what would be trained")
-    if earlier := judgement.before(root, model, champion):
-        return nothing_new(f"{model[: history.DIGITS]} was judged at {earlier.time[:16]} UTC")
+        published(checkout, PROMOTED, model, keep_days)  # unless the night that put it there has
+        return nothing_new(f"{version}, in service, is what would be trained")
+    if earlier := [entry for entry in entries if entry.model == model]:
+        return nothing_new(f"{version} was in service and was taken back: {earlier[-1].line}")
+    if verdict := judgement.worse(root, model, champion, params.retraining.model_dump()):
+        return nothing_new(f"{version} was judged at {verdict.time[:16]} UTC and not found good enough")
     try:
         entry = promote(root, params, by=by, remarks=remarks, arrivals=arrived)
     except Refused as refused:
         name, message = branches.REFUSED, str(refused)
     else:
-        name, message = "Promoted", entry.line if entry else ""
-    kept = published(checkout, name, model, params.retraining.keep_days)
-    return Completed(name=name, message=f"{message}{kept}")
+        if entry is None:
+            return nothing_new(f"{version} was put into service meanwhile")
+        name, message = PROMOTED, entry.line
+    return Completed(name=name, message=f"{message}{published(checkout, name, model, keep_days)}")
 
 
 def nothing_new(why: str) -> State[Any]:
@@ -118,10 +125,10 @@ def published(checkout: Clone, outcome: str, model: str, keep_days: int) -> str:
     """Keep what the run has changed as a branch, remove old ones, and say where it is: the model is judged already."""
     logger, home = get_run_logger(), night.home()
     try:
-        for old in branches.prune(home, keep_days):
-            logger.info("removed %s, which was refused more than %d days ago", old, keep_days)
         branch = branches.keep(checkout, home, outcome, model)
         remote = branches.push(home, branch) if branch else None
+        for old in branches.prune(home, keep_days):
+            logger.info("removed %s, which was refused more than %d days ago", old, keep_days)
     except StageError as error:
         logger.error(str(error))
         return f"; its branch is not where it should be: {error}"

@@ -8,6 +8,7 @@ Run:    python -m flows rollback --reason TEXT [--to VERSION]; without options R
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +18,11 @@ from pathlib import Path
 from flows.promotion import history, store
 from flows.promotion.history import Conflict, Entry
 from flows.report import summary, verdicts
+from flows.runtime.stopped import STOPPED_BY, Stopped, stop
 from tasks.gates import serving
+from tasks.harness import section
 from tasks.harness.errors import ParamsError, StageError
-from tasks.params import whole
-from tasks.params.whole import Params
+from tasks.params.export import Export
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,17 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not options.reason:
         parser.error('a reason is needed, which the history keeps: REASON="..."')
+    for number in STOPPED_BY:
+        signal.signal(number, stop)
     try:
-        rollback(history.registry(), whole.load(), options.to, options.reason)
-    except (ParamsError, StageError, Conflict) as error:
+        rollback(history.registry(), section.load(Export).provider, options.to, options.reason)
+    except (ParamsError, StageError, Conflict, OSError) as error:
         sys.exit(f"rollback: {error}")
+    except Stopped as stopped:
+        print("rollback: stopped; make history says what is in service", file=sys.stderr)
+        sys.exit(128 + stopped.number)
 
 
-def rollback(root: Path, params: Params, version: str | None, reason: str) -> Entry:
+def rollback(root: Path, provider: str, version: str | None, reason: str) -> Entry:
     """Put an earlier model back into service. Its files are compared with their digests, and it is tried, first.
 
     Args:
-        version: the first digits of it; None: the model that the one in service has replaced.
+        version: the first digits of it; None: the model that the one in service replaced when it was promoted.
 
     Raises:
         StageError: there is no such model, it is in service, its files are damaged, or it does not answer as it did.
@@ -57,17 +64,20 @@ def rollback(root: Path, params: Params, version: str | None, reason: str) -> En
     if not entries:
         raise StageError(f"no model is in service yet: {root} has no history")
     last = entries[-1]
-    if version is None and last.replaces is None:
-        raise StageError(f"{last.model[: history.DIGITS]} is the first model: it has replaced none")
-    earlier = store.find(entries, version or str(last.replaces))
+    if version is None:
+        promoted = next(entry for entry in reversed(entries) if (entry.action, entry.model) == ("promoted", last.model))
+        if promoted.replaces is None:
+            raise StageError(f"{last.version} is the first model: it has replaced none")
+        version = promoted.replaces
+    earlier = store.find(entries, version)
     if earlier.model == last.model:
-        raise StageError(f"{last.model[: history.DIGITS]} is in service already, since {last.time[:16]}")
+        raise StageError(f"{last.version} is in service already, since {last.time[:16]}")
     folder = store.check(root, earlier)
     golden = json.loads((folder / store.GOLDEN).read_text(encoding="utf-8"))
-    verdict = serving.gate((folder / store.MODEL).read_bytes(), golden, params.export.provider, params.retraining)
+    verdict = serving.gate((folder / store.MODEL).read_bytes(), golden, provider, limits=None)
     print(summary.row("serving", verdicts.line(verdict)), flush=True)
     if not verdict.passed:
-        raise StageError(f"{earlier.model[: history.DIGITS]} is not put into service: {verdicts.line(verdict)}")
+        raise StageError(f"{earlier.version} is not put into service: {verdicts.line(verdict)}")
     entry = replace(
         earlier,
         number=last.number + 1,

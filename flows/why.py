@@ -12,7 +12,8 @@ from flows.promotion import history, judgement
 from flows.promotion.judgement import Judgement
 from flows.report import summary
 from flows.report.verdicts import figure
-from tasks.harness.errors import StageError
+from tasks.harness import section
+from tasks.harness.errors import ParamsError, StageError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,8 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.parse_args(arguments)
     root = history.registry()
     try:
-        last = judgement.read_last(root)
-    except StageError as error:
+        section.read()  # this is the project's folder
+        last, entries = judgement.read_last(root), history.read(root)
+    except (ParamsError, StageError, OSError) as error:
         sys.exit(f"why: {error}")
     if last is None:
         print(
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     found, path = last
     print(text(found))
+    if forced := [entry for entry in entries if entry.forced and entry.model == found.model]:
+        print(f"\nin service by force: {forced[-1].line}")
     print(f"\n{path.with_suffix('.html')}")
 
 

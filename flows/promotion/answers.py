@@ -23,8 +23,11 @@ def answers(predictor: Predictor, test: Split, batch_size: int) -> Answers:
     return Answers(np.concatenate(probabilities), test.labels)
 
 
-def opened(model: bytes, provider: str) -> Predictor:
+def opened(model: bytes, provider: str, name: str) -> Predictor:
     """Open a model that has been read already, so that what is judged is what goes into service.
+
+    Args:
+        name: what an error calls it.
 
     Raises:
         StageError: it cannot be opened.
@@ -35,4 +38,4 @@ def opened(model: bytes, provider: str) -> Predictor:
         try:
             return Predictor(path, provider)
         except SessionError as error:
-            raise StageError(str(error)) from None
+            raise StageError(str(error).replace(str(path), name)) from None

@@ -7,12 +7,13 @@ import numpy as np
 
 from flows.promotion import store
 from flows.promotion.answers import answers, opened
-from flows.promotion.history import AGAIN, DIGITS, Entry
+from flows.promotion.history import AGAIN, Entry
 from flows.promotion.judgement import Judgement
 from serving.session import SessionError
 from tasks.gates import drift
 from tasks.gates.drift import Arrived
 from tasks.gates.verdict import Verdict
+from tasks.harness.errors import StageError
 from tasks.harness.records import read_record
 from tasks.params.whole import Params
 from tasks.prepared import Card, Split
@@ -30,9 +31,12 @@ def look(root: Path, entries: list[Entry], params: Params) -> Verdict:
         return Verdict("arrivals", "not run", ["no model is in service yet"])
     champion, card, train = entries[-1], Card.read(), Split.read("train")
     folder = store.check(root, champion)
-    predictor = opened((folder / store.MODEL).read_bytes(), params.export.provider)
+    try:
+        predictor = opened((folder / store.MODEL).read_bytes(), params.export.provider, f"version {champion.version}")
+    except StageError as error:
+        return Verdict("arrivals", "not run", [str(error)])
     if predictor.class_names != card.class_names or list(predictor.image_shape) != card.image_shape:
-        what = f"{champion.model[:DIGITS]}, in service, has other classes or takes other images"
+        what = f"{champion.version}, in service, has other classes or takes other images"
         return Verdict("arrivals", "not run", [what])
     reference, digests = store.read_reference(folder), store.digests(train.images)
     new = np.flatnonzero(np.isin(digests, reference.digests, invert=True))
@@ -53,7 +57,7 @@ def look(root: Path, entries: list[Entry], params: Params) -> Verdict:
     return drift.judge(reference, arrived, accuracy, card.class_names, params.retraining.arrivals)
 
 
-def blocked(verdict: Verdict, entries: list[Entry], by: str, remarks: list[str]) -> Judgement:
+def blocked(verdict: Verdict, entries: list[Entry], params: Params, by: str, remarks: list[str]) -> Judgement:
     """Say that nothing was trained."""
     card = Card.read()
     return Judgement(
@@ -64,6 +68,7 @@ def blocked(verdict: Verdict, entries: list[Entry], by: str, remarks: list[str])
         dataset=card.name,
         test_images=card.sizes["test"],
         looks=0,
+        limits=params.retraining.model_dump(),
         blessings=[],
         remarks=remarks,
         arrivals=verdict,

@@ -1,18 +1,20 @@
 """A model that may go into service: what lies in models/, or one that has been in service before."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from flows.promotion import store
-from flows.promotion.history import AGAIN, Entry
+from flows.promotion.history import AGAIN, DIGITS, Entry
 from flows.promotion.judgement import Judgement
 from tasks.dvc import stale
+from tasks.gates.drift import Digests
 from tasks.gates.parity import REPORT
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_record
+from tasks.prepared import Split
 
 MODELS = Path("models")
 FILES = ("model.onnx", "model.pth", "model.json")
@@ -25,6 +27,11 @@ class Candidate:
     digest: str  # SHA-256 of model.onnx
     files: Mapping[str, bytes]  # those that a run leaves, by name
     parity: Verdict
+    training_digests: Callable[[], Digests]  # of the images that it was trained on
+
+    @property
+    def version(self) -> str:
+        return self.digest[:DIGITS]
 
     @property
     def onnx(self) -> bytes:
@@ -45,7 +52,8 @@ def of_models() -> Candidate:
     except OSError as error:
         raise StageError(f"{error.filename} cannot be read: {error.strerror}; make run first") from None
     parity = Verdict.read(Path(REPORT)) or Verdict("parity", "not run", [f"{REPORT} holds no verdict"])
-    return Candidate(sha256(files[store.MODEL]).hexdigest(), files, parity)
+    digest = sha256(files[store.MODEL]).hexdigest()
+    return Candidate(digest, files, parity, lambda: store.digests(Split.read("train").images))
 
 
 def of_registry(root: Path, entry: Entry) -> Candidate:
@@ -58,4 +66,6 @@ def of_registry(root: Path, entry: Entry) -> Candidate:
     if changed := [stage for stage in stale() if stage in ("download", "transform")]:
         raise StageError(f"data/prepared is out of date: {changed[0]} would run again; make run first")
     judged = read_record(folder / store.VERDICT, Judgement, AGAIN)
-    return Candidate(entry.model, {name: (folder / name).read_bytes() for name in FILES}, judged.blessing("parity"))
+    files = {name: (folder / name).read_bytes() for name in FILES}
+    parity = judged.blessing("parity")
+    return Candidate(entry.model, files, parity, lambda: store.read_reference(folder).digests)

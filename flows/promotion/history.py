@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import uuid4
 
 from pydantic import AfterValidator, Field
 
@@ -78,6 +79,10 @@ class Entry:
     p: float | None  # how likely that is of a model that is no better
 
     @property
+    def version(self) -> str:
+        return self.model[:DIGITS]
+
+    @property
     def line(self) -> str:
         """Say in one line what happened, the time in UTC."""
         time = datetime.fromisoformat(self.time).astimezone(UTC)
@@ -86,7 +91,7 @@ class Entry:
         if self.gain is not None and self.p is not None:
             what.append(f"{100 * self.gain:+.2f} pt (p = {self.p:.2g})")
         what.append(f"by {self.by}{f': {self.reason}' if self.reason else ''}")
-        return f"#{self.number:<4} {time:%Y-%m-%d %H:%M}  {before} -> {self.model[:DIGITS]}  {'  '.join(what)}"
+        return f"#{self.number:<4} {time:%Y-%m-%d %H:%M}  {before} -> {self.version}  {'  '.join(what)}"
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,9 @@ def read(root: Path) -> list[Entry]:
         StageError: an entry is missing, is not what `append` wrote, or does not follow the one before it.
     """
     entries = _entries(root)
-    if entries and _pointed(root) != champion(entries[-1]) and os.access(root, os.W_OK):
-        _point(root)
+    if entries and _pointed(root) != champion(entries[-1]):
+        with suppress(OSError, StageError):  # who may only read, or reads while it is put right, has the history
+            _point(root)
     return entries
 
 
@@ -124,7 +130,7 @@ def append(root: Path, entry: Entry) -> None:
     """
     folder = root / HISTORY
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".partial-{entry.number}-{os.getpid()}"
+    partial = folder / f".partial-{uuid4()}"
     try:
         write_json(partial, asdict(entry))
         sync(partial)

@@ -11,7 +11,7 @@ import numpy as np
 from flows.promotion import looks, store
 from flows.promotion.answers import answers, opened
 from flows.promotion.candidate import Candidate
-from flows.promotion.history import DIGITS, Entry
+from flows.promotion.history import Entry
 from flows.promotion.judgement import Judgement
 from serving.model import Predictor
 from serving.session import SessionError
@@ -32,7 +32,6 @@ class Judged:
 
     judgement: Judgement
     golden: dict[str, Any]  # contents of golden.json
-    predictor: Predictor
 
 
 def judge(
@@ -54,21 +53,11 @@ def judge(
         StageError: the candidate cannot be judged on these data, or the registry is damaged.
     """
     card, test = Card.read(), Split.read("test")
-    predictor = opened(candidate.onnx, params.export.provider)
-    if predictor.class_names != card.class_names or list(predictor.image_shape) != card.image_shape:
-        raise StageError(
-            f"version {candidate.digest[:DIGITS]} cannot be judged on data/prepared: "
-            + _difference(predictor, card.class_names, card.image_shape)
-        )
-    try:
-        own = answers(predictor, test, params.evaluate.batch_size)
-    except SessionError as error:
-        raise StageError(str(error)) from None
+    own = _answers(candidate.onnx, candidate.version, card, test, params)
     digests = store.digests(test.images)
-    golden = serving.golden(test.images, test.labels, own.probabilities.argmax(1), card.class_names)
-    champion = entries[-1] if entries else None
+    golden = serving.golden(test.images, own, card.class_names)
     blessings = [
-        _quality(root, own, test, digests, card.class_names, entries, params),
+        _quality(root, candidate, own, digests, card, test, entries, params),
         candidate.parity,
         serving.gate(candidate.onnx, golden, params.export.provider, params.retraining),
     ]
@@ -81,63 +70,77 @@ def judge(
     judgement = Judgement(
         time=datetime.now(UTC).isoformat(),
         model=candidate.digest,
-        champion=champion.model if champion else None,
+        champion=entries[-1].model if entries else None,
         by=by,
         dataset=card.name,
         test_images=len(test.labels),
         looks=looked,
+        limits=params.retraining.model_dump(),
         blessings=blessings,
         remarks=remarks,
         arrivals=arrivals,
     )
-    return Judged(judgement, golden, predictor)
+    return Judged(judgement, golden)
+
+
+def _answers(model: bytes, version: str, card: Card, test: Split, params: Params) -> Answers:
+    """Have a model answer all test images.
+
+    Raises:
+        StageError: it cannot, as it has other classes, takes other images, or fails.
+    """
+    predictor = opened(model, params.export.provider, f"version {version}")
+    if predictor.class_names != card.class_names or list(predictor.image_shape) != card.image_shape:
+        what = _difference(predictor, card.class_names, card.image_shape)
+        raise StageError(f"version {version} cannot be judged on data/prepared: {what}")
+    try:
+        return answers(predictor, test, params.evaluate.batch_size)
+    except SessionError as error:
+        raise StageError(f"version {version} fails on test images: {error}") from None
 
 
 def _quality(
     root: Path,
+    candidate: Candidate,
     own: Answers,
-    test: Split,
     digests: Digests,
-    class_names: list[str],
+    card: Card,
+    test: Split,
     entries: list[Entry],
     params: Params,
 ) -> Verdict:
     """Compare the answers of a candidate with those of the model in service to the same images.
 
-    Those are left out that the model in service was trained on.
+    Images are left out that one of them was trained on. Where the model in service cannot answer, nothing is compared.
     """
     if not entries:
-        return quality.judge(class_names, own, None, params.retraining)
+        return quality.judge(card.class_names, own, None, params.retraining)
     champion = entries[-1]
-    folder = store.check(root, champion)
-    predictor = opened((folder / store.MODEL).read_bytes(), params.export.provider)
-    if predictor.class_names != class_names or predictor.image_shape != test.images.shape[1:]:
-        what = _difference(predictor, class_names, list(test.images.shape[1:]))
-        return Verdict(
-            "quality", "not run", [f"the model in service, {champion.model[:DIGITS]}, cannot be compared: {what}"]
-        )
-    unseen = np.isin(digests, store.read_reference(folder).digests, invert=True)
-    if not unseen.any():
-        return Verdict(
-            "quality", "not run", [f"{champion.model[:DIGITS]}, in service, was trained on all of the test images"]
-        )
-    test = Split(test.images[unseen], test.labels[unseen])
-    own = Answers(own.probabilities[unseen], test.labels)
-
-    def of(entry: Entry) -> Answers:
-        model = (store.check(root, entry) / store.MODEL).read_bytes()
-        return answers(opened(model, params.export.provider), test, params.evaluate.batch_size)
-
+    last = last_better(entries) if params.retraining.rule == "not_worse" else None
+    known = [] if params.transform.on_leak == "fail" else [candidate.training_digests()]
+    found: dict[str, Answers] = {}
     try:
-        last = _last_better(entries) if params.retraining.rule == "not_worse" else None
-        return quality.judge(class_names, own, of(champion), params.retraining, of(last) if last else None)
-    except SessionError as error:
-        return Verdict("quality", "not run", [f"the model in service fails: {error}"])
+        for entry in filter(None, (champion, last)):
+            folder = store.check(root, entry)
+            model = (folder / store.MODEL).read_bytes()
+            found[entry.model] = _answers(model, entry.version, card, test, params)
+            known.append(store.read_reference(folder).digests)
+    except StageError as error:
+        return Verdict("quality", "not run", [f"the model in service, {champion.version}, cannot be compared: {error}"])
+    unseen = np.isin(digests, np.concatenate(known), invert=True)
+    if not unseen.any():
+        return Verdict("quality", "not run", [f"{champion.version}, in service, was trained on all of the test images"])
+    since = found[last.model] if last else None
+    return quality.judge(card.class_names, own, found[champion.model], params.retraining, since, unseen)
 
 
-def _last_better(entries: list[Entry]) -> Entry | None:
-    """Return the last entry whose model was found better than the one before it, or was the first; not a rollback."""
-    return next((entry for entry in reversed(entries) if entry.rule == "better" or entry.replaces is None), None)
+def last_better(entries: list[Entry]) -> Entry | None:
+    """Return the last entry whose model was found better than the one before it, or was the first one."""
+    return next((entry for entry in reversed(entries) if _was_better(entry)), None)
+
+
+def _was_better(entry: Entry) -> bool:
+    return entry.replaces is None or (entry.rule == "better" and entry.blessings.get("quality") == "passed")
 
 
 def _difference(predictor: Predictor, class_names: list[str], image_shape: list[int]) -> str:

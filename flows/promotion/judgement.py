@@ -6,6 +6,7 @@ models/registry/verdicts/<time>-<version>.json and .html
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -30,6 +31,7 @@ class Judgement:
     dataset: str
     test_images: int
     looks: int  # at these test images so far
+    limits: dict[str, Any]  # the section `retraining` of params.yaml
     blessings: list[Verdict]
     remarks: list[str]
     arrivals: Verdict | None  # what was found of the images that had come; None: nobody looked
@@ -75,15 +77,18 @@ def read_last(root: Path) -> tuple[Judgement, Path] | None:
     return (read_record(paths[-1], Judgement, AGAIN), paths[-1]) if paths else None
 
 
-def before(root: Path, model: str, champion: str | None) -> Judgement | None:
-    """Return what was said last of a model against that champion; None: they have not met.
+def worse(root: Path, model: str, champion: str | None, limits: dict[str, Any]) -> Judgement | None:
+    """Return the verdict by which a model was found not good enough beside that champion, by the same limits.
+
+    None: there is none, and it is to be judged. What else was missing then may be there now.
 
     Raises:
         StageError: a verdict file is not what `write` wrote.
     """
     paths = sorted((root / FOLDER).glob(f"*-{model[:DIGITS]}.json"), reverse=True)
     judged = (read_record(path, Judgement, AGAIN) for path in paths)
-    return next((found for found in judged if (found.model, found.champion) == (model, champion)), None)
+    met = (found for found in judged if (found.model, found.champion, found.limits) == (model, champion, limits))
+    return next((found for found in met if found.blessing("quality").outcome == "failed"), None)
 
 
 def render(judgement: Judgement) -> str:

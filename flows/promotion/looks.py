@@ -14,6 +14,8 @@ import numpy as np
 from flows.promotion.history import LOCK, WAIT_S
 from tasks.gates.drift import Digests
 from tasks.harness import lock
+from tasks.harness.errors import StageError
+from tasks.harness.lock import Locked
 from tasks.harness.replacing import replacing
 
 FILE = "looks.npz"
@@ -22,14 +24,21 @@ MANY = 50
 
 
 def count(root: Path, digests: Digests) -> int:
-    """Count one more look at the test images of these digests, and return how many there have been."""
+    """Count one more look at the test images of these digests, and return how many there have been.
+
+    Raises:
+        StageError: another process has held the count for long.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    with lock.hold(root / LOCK, WAIT_S):
-        first, looks = _read(root / FILE)
-        if np.isin(digests, first, invert=True).mean() >= NEW:
-            first, looks = digests, 0
-        with replacing(root / FILE) as partial, partial.open("wb") as file:
-            np.savez(file, digests=first, looks=looks + 1)
+    try:
+        with lock.hold(root / LOCK, WAIT_S):
+            first, looks = _read(root / FILE)
+            if np.isin(digests, first, invert=True).mean() >= NEW:
+                first, looks = digests, 0
+            with replacing(root / FILE) as partial, partial.open("wb") as file:
+                np.savez(file, digests=first, looks=looks + 1)
+    except Locked as locked:
+        raise StageError(f"another process counts looks in {root} and does not end: {locked.holder}") from None
     return looks + 1
 
 

@@ -1,24 +1,26 @@
-"""The folders of the registry, one for each model that was ever in service: made whole, and never changed.
+"""The folders of the registry, one for each model that went into service or was about to: made whole, never changed.
 
 models/registry/<sha256 of model.onnx>/
   model.onnx model.pth model.json   as the run left them
   golden.json                       test images that any copy of the model has to know, tasks/gates/serving.py
   reference.npz                     what the training images were, tasks/gates/drift.py
-  verdict.json                      why it went into service, flows/promotion/judgement.py
+  verdict.json                      what was said of it then, flows/promotion/judgement.py
 """
 
 import io
-import os
 import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from flows.promotion.answers import answers
-from flows.promotion.history import Entry, sync
+from flows.promotion.history import AGAIN, Entry, sync
 from serving.model import Predictor
 from tasks.gates.drift import Digests, Reference, statistics
 from tasks.harness.code import sha256
@@ -27,21 +29,22 @@ from tasks.prepared import Images, Split
 
 MODEL, GOLDEN, VERDICT, REFERENCE = "model.onnx", "golden.json", "verdict.json", "reference.npz"
 SHORTEST = 4  # digits of a version
+PARTIAL, ABANDONED_S = ".partial-", 3600
 REMEMBERED = 2000  # training images, of which there is more than a digest
 
 
 def put(root: Path, model: str, files: Mapping[str, bytes]) -> dict[str, str]:
     """Keep a model's files in the folder of its SHA-256, and return the SHA-256 of each.
 
-    A folder that is there already is left as it is: its model has been in service before.
+    A folder that is there already is left as it is: its model has been in service, or was about to when it was killed.
 
     Raises:
         StageError: that folder is damaged.
     """
     folder = root / model
+    _remove_abandoned(root)
     if not folder.exists():
-        partial = root / f".partial-{model}-{os.getpid()}"
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = root / f"{PARTIAL}{uuid4()}"
         partial.mkdir(parents=True)
         for name, content in files.items():
             (partial / name).write_bytes(content)
@@ -54,9 +57,19 @@ def put(root: Path, model: str, files: Mapping[str, bytes]) -> dict[str, str]:
             shutil.rmtree(partial)
         sync(root)
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    if digests.get(MODEL) != model:
-        raise StageError(f"{folder / MODEL} is not the model of that SHA-256: the registry is damaged")
+    if digests.get(MODEL) != model or digests.keys() != files.keys():
+        raise StageError(
+            f"{folder} should hold the model of that SHA-256 and {', '.join(sorted(files))}: it is damaged; {AGAIN}"
+        )
     return digests
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Remove what a promotion that was killed has left half written, an hour ago or more."""
+    for partial in root.glob(f"{PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(partial)
 
 
 def check(root: Path, entry: Entry) -> Path:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from flows.promotion.history import DIGITS
 from flows.runtime.clone import Clone, git
 from tasks.harness.errors import StageError
 
@@ -19,14 +20,17 @@ def keep(clone: Clone, home: Path, outcome: str, model: str) -> str | None:
         model: the SHA-256 of what it made.
 
     Returns:
-        The name of the branch; None: nothing has changed.
+        The name of the branch; None: nothing has changed, or there is one of that model.
     """
+    version = model[:DIGITS]
+    if git(home, "for-each-ref", f"refs/heads/{PREFIX}*-{version}"):
+        return None
     there = [name for name in KEPT if (clone.folder / name).exists()]
     git(clone.folder, "add", "--", *there)
     if not git(clone.folder, "diff", "--cached", "--name-only"):
         return None
-    branch = f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{model[:7]}"
-    git(clone.folder, "commit", "--quiet", "--no-verify", "-m", f"{outcome}: model {model[:7]} of a night [skip ci]")
+    branch = f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{version}"
+    git(clone.folder, "commit", "--quiet", "--no-verify", "-m", f"{outcome}: model {version} of a night [skip ci]")
     quietly = ("--quiet", "--no-tags", "--no-write-fetch-head")
     git(home, "fetch", *quietly, str(clone.git.absolute()), f"HEAD:refs/heads/{branch}")
     return branch
@@ -41,7 +45,15 @@ def push(home: Path, branch: str) -> str | None:
     remotes = git(home, "remote").split()
     remote = "origin" if "origin" in remotes else remotes[0] if len(remotes) == 1 else None
     if remote is not None:
-        git(home, "push", "--quiet", "--no-verify", remote, f"refs/heads/{branch}:refs/heads/{branch}")
+        git(
+            home,
+            "push",
+            "--quiet",
+            "--no-verify",
+            "--no-follow-tags",
+            remote,
+            f"refs/heads/{branch}:refs/heads/{branch}",
+        )
     return remote
 
 

@@ -17,6 +17,7 @@ from tasks.harness.code import PACKAGES
 from tasks.harness.errors import StageError, shown
 
 NOT_YET_TRACKED = ("--others", "--exclude-standard", "--", *PACKAGES)  # modules that a trial may be about
+LIMIT_S = 600  # for a command of git
 GONE_WITHIN_S = 15.0  # what a run that was killed has left running
 
 
@@ -53,8 +54,12 @@ def make(place: Path, cache: Path, what: str, edits: bool) -> Clone:
     if edits:
         _copy(folder)
     private = Path(".dvc/config.local")
-    if private.exists():
+    if private.exists() and (folder / ".dvc").is_dir():
         shutil.copy2(private, folder / private)
+    if not (folder / ".dvc").is_dir():
+        raise StageError(
+            f"{what} needs the project in git, and what is committed has no .dvc/ here: git add and commit it"
+        )
     cache.mkdir(parents=True, exist_ok=True)
     (folder / ".cache").symlink_to(cache.absolute())
     _configure_dvc(folder)
@@ -88,13 +93,27 @@ def revision(what: str) -> tuple[str, str]:
 
 
 def git(folder: Path, *words: str) -> str:
-    """Run git in a folder, and return what it prints.
+    """Run git in a folder, and return what it prints. It takes no lock that it can do without, and asks for nothing.
 
     Raises:
-        StageError: it failed.
+        StageError: it failed, or took too long.
     """
-    command = ("git", "-c", "gc.auto=0", "-c", "maintenance.auto=false", *words)
-    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="surrogateescape", check=False)
+    command = ("git", "--no-optional-locks", "-c", "gc.auto=0", "-c", "maintenance.auto=false", *words)
+    silent = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")}
+    try:
+        answer = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **silent},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StageError(f"git {words[0]} took longer than {LIMIT_S} s") from None
     if answer.returncode:
         raise StageError(f"git {words[0]} failed: {answer.stderr.strip()}")
     return answer.stdout
@@ -150,4 +169,6 @@ def _configure_dvc(folder: Path) -> None:
     values = {"cache.dir": asked.stdout.rstrip("\n"), "core.site_cache_dir": str(folder.absolute() / ".dvc/tmp/site")}
     for key, value in values.items():
         words = (*command, "config", "--local", key, value)
-        subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        answer = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise StageError(f"dvc config {key} failed in a checkout of what is committed: {answer.stderr.strip()}")

@@ -8,7 +8,7 @@ from prefect.runtime import flow_run
 
 from flows import overrides
 from flows.runtime import night
-from tasks.harness.errors import ParamsError
+from tasks.harness.errors import ParamsError, StageError
 
 
 def checkout() -> str:
@@ -35,10 +35,10 @@ def tag() -> None:
 
 def _dataset() -> list[str]:
     """Return the dataset that the flow run is asked for; none where that is refused, for which the flow fails."""
-    changes = list(flow_run.parameters.get("changes") or [])
-    if dataset := flow_run.parameters.get("dataset"):  # the form of flows/retraining.py
-        changes.append(f"download.dataset={dataset}")
+    asked = flow_run.parameters
     try:
-        return [overrides.check(changes).download.dataset]
-    except ParamsError:
+        if "dataset" in asked:  # the form of flows/retraining.py
+            return [asked["dataset"] or night.committed().download.dataset]
+        return [overrides.check(list(asked.get("changes") or [])).download.dataset]
+    except (ParamsError, StageError):
         return []

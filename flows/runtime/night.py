@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from flows.promotion import history
 from flows.runtime import clone
-from flows.runtime.clone import Clone, git
+from flows.runtime.clone import NOT_YET_TRACKED, Clone, git
+from flows.runtime.clone import listed as listed_by_git
 from tasks.data.datasets import DATASETS
+from tasks.harness import section
 from tasks.harness.errors import listed
+from tasks.harness.section import PARAMS
 from tasks.params.whole import Params
 
 WHAT = "retraining"
@@ -19,11 +24,12 @@ KEPT = FOLDER / "kept"  # what is .cache/ in the checkout: checkpoints and logs 
 NAMED = 5  # files in a message
 
 
+_trees: list[Path] = []  # of the night that is at work in this process, if one is
+
+
 def home() -> Path:
     """Return the project's folder; in a night's checkout that of the person's tree which it belongs to."""
-    here = Path.cwd()
-    inside = (folder for folder in (here, *here.parents) if folder.parts[-len(CHECKOUT.parts) :] == CHECKOUT.parts)
-    return next((folder.parents[len(CHECKOUT.parts) - 1] for folder in inside), here)
+    return _trees[-1] if _trees else Path.cwd()
 
 
 @contextmanager
@@ -36,20 +42,22 @@ def checkout() -> Iterator[Clone]:
         StageError: there is no commit.
     """
     tree = Path.cwd()
-    made = clone.make(tree / CHECKOUT, tree / KEPT, WHAT, edits=False)
     before = dict(os.environ)
-    os.environ[history.VARIABLE] = str(history.registry().absolute())
-    if (mirror := os.environ.get("DATA_MIRROR")) and "://" not in mirror:
-        os.environ["DATA_MIRROR"] = str(Path(mirror).absolute())
-    os.chdir(made.folder)
+    _trees.append(tree)
     try:
+        made = clone.make(tree / CHECKOUT, tree / KEPT, WHAT, edits=False)
+        os.environ[history.VARIABLE] = str(history.registry().absolute())
+        if (mirror := os.environ.get("DATA_MIRROR")) and "://" not in mirror:
+            os.environ["DATA_MIRROR"] = str(Path(mirror).absolute())
+        os.chdir(made.folder)
         yield made
     finally:
         os.chdir(tree)
+        _trees.remove(tree)
         for name in (history.VARIABLE, "DATA_MIRROR"):
             os.environ.pop(name, None)
             os.environ.update({name: before[name]} if name in before else {})
-        clone.remove(made.git)
+        clone.remove(tree / CHECKOUT)
 
 
 def link(params: Params) -> None:
@@ -64,7 +72,22 @@ def link(params: Params) -> None:
     clone.link(own, home(), Path(), WHAT)
 
 
+def committed() -> Params:
+    """Return what params.yaml says as it was committed.
+
+    Raises:
+        ParamsError: that is refused.
+        StageError: nothing was committed.
+    """
+    text = git(home(), "show", f"HEAD:./{PARAMS}")
+    return section.parse(Params, YAML(typ="safe").load(text), f"{PARAMS}, as committed,")
+
+
 def edits() -> str | None:
     """Say which edits of the person's tree a night leaves out, because they are not committed; None: there are none."""
-    changed = [line[3:] for line in git(home(), "status", "--porcelain", "--untracked-files=no").splitlines()]
-    return f"not in it, because it is not committed: {listed(changed, NAMED)}" if changed else None
+    changed = git(home(), "diff", "--name-only", "--relative", "-z", "HEAD").split("\0")[:-1]
+    names = [
+        name.encode("utf-8", "backslashreplace").decode()
+        for name in (*changed, *listed_by_git(*NOT_YET_TRACKED, folder=home()))
+    ]
+    return f"not trained, because it is not committed: {listed(names, NAMED)}" if names else None

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from flows.runtime import checkout, clone, night, project_lock, server
-from flows.runtime.command import source
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import ServerError
 from flows.runtime.stopped import STOPPED_BY, Stopped, stop
@@ -50,16 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkout.check()
         if cron is not None and len(cron.split()) != 5:  # Prefect takes a sixth, which is seconds
             raise ParamsError(f"{given} {NO_CRON}")
-        data = source([])
         if cron is not None:
             print(f"asking Prefect when {cron!r} comes due", flush=True)  # its import takes seconds
             if refusal := _refusal(cron):
                 raise ParamsError(f"{given} {refusal}")
         clone.revision(night.WHAT)
+        dataset = night.committed().download.dataset
         not_committed = night.edits()
     except (ParamsError, StageError) as error:
         sys.exit(f"schedule: {error}")
-    print(f"retraining on {data}, {due}: {', '.join(STAGES)}, and into service if it is better", flush=True)
+    print(f"retraining on {dataset}, {due}: {', '.join(STAGES)}, and into service if it is better", flush=True)
     if not_committed:
         print(not_committed, flush=True)
     run([sys.executable, "-m", "flows.serve", cron or "", str(options.interval or 0)])

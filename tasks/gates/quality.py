@@ -21,8 +21,8 @@ LEVEL = 0.01  # of the rule `better`: how often a candidate that is no better pa
 POWER = 0.8  # with which the smallest gain that could have been found is stated
 # Of the rule `not_worse`: with 95 % certainty, no more than so much of the accuracy is lost.
 LOSS, QUANTILE = 0.005, 1.645
-# A class is worse where that is no accident (of all classes together) and more than so much of its recall is gone, or
-# where it loses so many images, or so large a share of them, whatever the reason.
+# A class is worse where that is no accident (of all classes together) and more than so much of its recall is gone; or
+# where it loses so many images and so large a share of them, whatever the reason.
 CLASS_LEVEL, CLASS_RECALL = 0.05, 0.02
 CLASS_IMAGES, CLASS_SHARE = 5, 0.1
 # Calibration errors of equal models differ by 0.005, 0.013 and 0.020 at 10,000, 1,000 and 360 images (95 %).
@@ -55,6 +55,10 @@ class Answers:
         of_labels = self.probabilities[np.arange(len(self.labels)), self.labels].astype(np.float64)
         losses: NDArray[np.float64] = -np.log(np.maximum(of_labels, TINY))
         return losses
+
+    def of(self, chosen: NDArray[np.bool_]) -> "Answers":
+        """Return the answers to the chosen images, `bool [N]`, alone."""
+        return Answers(self.probabilities[chosen], self.labels[chosen])
 
     @property
     def calibration_error(self) -> float:
@@ -105,10 +109,14 @@ class Difference:
 
     @property
     def lowest_gain(self) -> float:
-        """The lower end of the gain with 95 % certainty: Wald's interval for paired shares."""
+        """The lower end of the gain with 95 % certainty: Wald's interval for paired shares.
+
+        It has no width where models differ on hardly an image; there the rule of three holds (Hanley and Lippman-Hand,
+        JAMA 249(13), 1983): of what was never seen among n, 3 / n may still be there.
+        """
         together = self.better + self.worse
         variance = together - (self.better - self.worse) ** 2 / self.images
-        return self.gain - QUANTILE * float(np.sqrt(variance)) / self.images
+        return self.gain - max(QUANTILE * float(np.sqrt(variance)), 3) / self.images
 
     @property
     def smallest_gain(self) -> float | None:
@@ -132,17 +140,22 @@ def judge(
     champion: Answers | None,
     params: Retraining,
     last_better: Answers | None = None,
+    compared: NDArray[np.bool_] | None = None,
 ) -> Verdict:
     """Judge a candidate.
 
     Args:
-        champion: the answers of the model in service to the same images; None: there is none, or it has other classes.
+        champion: the answers of the model in service to the same images; None: there is none.
         last_better: those of the last model that was promoted as better, for the rule `not_worse`: losses that are each
             small enough would otherwise add up (Feng et al., Biometrics 77(1), 2021).
+        compared: `bool [N]`, the images that no model was trained on; None: all. The floors are of all images.
     """
     reasons = _below_the_floors(class_names, candidate, params)
     figures: dict[str, Figure] = {"accuracy": candidate.accuracy}
     if champion is not None:
+        if compared is not None:
+            candidate, champion = candidate.of(compared), champion.of(compared)
+            last_better = last_better.of(compared) if last_better else None
         difference = Difference.between(champion, candidate)
         reasons += _not_good_enough(difference, params.rule, "the champion")
         if params.rule == "not_worse" and last_better is not None:
@@ -216,9 +229,9 @@ def _not_good_enough(difference: Difference, rule: Rule, than: str) -> list[str]
 def _worse_classes(class_names: list[str], champion: Answers, candidate: Answers) -> list[str]:
     """Name the classes that the candidate knows worse."""
     differences = {
-        label: Difference.between(_of(champion, label), _of(candidate, label))
+        label: Difference.between(champion.of(of_class), candidate.of(of_class))
         for label in range(len(class_names))
-        if (champion.labels == label).any()
+        if (of_class := champion.labels == label).any()
     }
     adjusted = dict(zip(differences, holm([_p(one.worse, one.better) for one in differences.values()]), strict=True))
     reasons = []
@@ -253,19 +266,14 @@ def _worse_probabilities(champion: Answers, candidate: Answers) -> list[str]:
     if now - before > most:
         reasons.append(f"the calibration error rises from {before:.3f} to {now:.3f}, by more than {most:g}")
     differences = candidate.losses - champion.losses
-    error = float(differences.std(ddof=1) / np.sqrt(len(differences))) if len(differences) > 1 else np.inf
+    error = max(TINY, float(differences.std(ddof=1) / np.sqrt(len(differences)))) if len(differences) > 1 else np.inf
     rise, loss = float(differences.mean()), float(champion.losses.mean())
     if rise > LOG_LOSS_ERRORS * error and rise > LOG_LOSS * loss:
         reasons.append(
-            f"the log loss rises from {loss:.4f} to {loss + rise:.4f}: {rise / error:.1f} standard errors, "
-            f"and more than {LOG_LOSS:.0%}"
+            f"the log loss rises from {loss:.4f} to {loss + rise:.4f}, by more than {LOG_LOSS:.0%} and "
+            f"{LOG_LOSS_ERRORS:g} standard errors of {error:.2g}"
         )
     return reasons
-
-
-def _of(answers: Answers, label: int) -> Answers:
-    of_class = answers.labels == label
-    return Answers(answers.probabilities[of_class], answers.labels[of_class])
 
 
 def _p(more: int, less: int) -> float:

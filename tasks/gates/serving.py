@@ -5,12 +5,13 @@ installed here, the package `serving`, and nothing else; its folder holds the mo
 """
 
 import base64
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +20,36 @@ from packaging.requirements import Requirement
 from pydantic import TypeAdapter
 
 from serving.probe import GOLDEN, MODEL, Probe
+from tasks.gates.quality import Answers
 from tasks.gates.verdict import Figure, Verdict
 from tasks.harness.code import ROOT
 from tasks.harness.records import write_json
 from tasks.params.retraining import Retraining
-from tasks.prepared import Images, Labels
+from tasks.prepared import Images
 
 LOCK = ROOT / "requirements-serving.txt"
 LIMIT_S = 120
 MOST = 20  # golden requests
+CLOSE = 0.01  # two probabilities, to be told apart on any processor
 MOST_BYTES = 16 * 2**20  # of their pixels
-# Isolated (-I) and without site-packages (-S): what is imported is in Python itself, or in the folder that is named.
+ISOLATED = ("-I", "-S")  # nothing of the environment, no site-packages: what there is is Python's, or in the folder
 START = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('serving.probe', run_name='__main__')"
 
 
-def golden(images: Images, labels: Labels, answered: Labels, class_names: list[str]) -> dict[str, Any]:
+def golden(images: Images, answers: Answers, class_names: list[str]) -> dict[str, Any]:
     """Choose test images that any copy of the model has to know: the first of each class that it answers rightly.
 
+    None is chosen whose answer is so close that another processor may give another one; of a model that knows none of
+    the images, its answer to the first one is what is expected.
+
     Args:
-        images: `uint8 [N, H, W, C]`; `labels` and `answered`, by the model, are `int64 [N]`.
+        images: `uint8 [N, H, W, C]`, with the answers of the model to them.
     """
     most = max(1, min(MOST, MOST_BYTES // images[0].nbytes))
-    right = np.flatnonzero(labels == answered)
-    of_class = [right[labels[right] == label] for label in range(len(class_names))]
+    second, first = np.sort(answers.probabilities, axis=1)[:, -2:].T if len(class_names) > 1 else (0, 1)
+    right = np.flatnonzero(answers.right & (first - second > CLOSE))
+    answered = answers.probabilities.argmax(1)
+    of_class = [right[answers.labels[right] == label] for label in range(len(class_names))]
     in_turn = [members[rank] for rank in range(most) for members in of_class if rank < len(members)]
     chosen = [int(index) for index in in_turn[:most]] or [0]
     return {
@@ -58,8 +66,12 @@ def golden(images: Images, labels: Labels, answered: Labels, class_names: list[s
     }
 
 
-def gate(model: bytes, requests: dict[str, Any], provider: str, params: Retraining) -> Verdict:
-    """Try the model."""
+def gate(model: bytes, requests: dict[str, Any], provider: str, limits: Retraining | None) -> Verdict:
+    """Try the model.
+
+    Args:
+        limits: of time and memory; None: any, so that a busy machine does not keep a model from being put back.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         packages, folder = Path(scratch, "packages"), Path(scratch, "model")
         packages.mkdir()
@@ -68,37 +80,37 @@ def gate(model: bytes, requests: dict[str, Any], provider: str, params: Retraini
         write_json(folder / GOLDEN, requests)
         if missing := _link_packages(packages):
             return Verdict("serving", "not run", [f"{LOCK.name}: {'; '.join(missing)}"])
-        words = (sys.executable, "-I", "-S", "-c", START, str(packages), str(folder), provider)
+        words = (sys.executable, *ISOLATED, "-c", START, str(packages), str(folder), provider)
         try:
             answer = subprocess.run(
-                words, cwd=folder, env={}, capture_output=True, text=True, timeout=LIMIT_S, check=False
+                words, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
             )
         except subprocess.TimeoutExpired:
             return Verdict("serving", "failed", [f"no answer within {LIMIT_S} s"])
     if answer.returncode:
         last = (answer.stderr.strip().splitlines() or [f"ended with {answer.returncode}"])[-1]
         return Verdict("serving", "failed", [f"it does not run where it will be served: {last}"])
-    return judge(
-        TypeAdapter(Probe).validate_json(answer.stdout), [one["label"] for one in requests["requests"]], params
-    )
+    expected = [one["label"] for one in requests["requests"]]
+    return judge(TypeAdapter(Probe).validate_json(answer.stdout), expected, limits)
 
 
-def judge(found: Probe, expected: list[int], params: Retraining) -> Verdict:
+def judge(found: Probe, expected: list[int], limits: Retraining | None) -> Verdict:
     """Judge what came of it.
 
     Args:
         expected: the labels of the golden requests.
+        limits: see `gate`.
     """
     reasons = [f"{name} can be imported where it is served, so that this proves nothing" for name in found.found]
     for how, labels in (("alone", found.labels), ("together", found.together)):
         if wrong := sum(a != b for a, b in zip(labels, expected, strict=True)):
             reasons.append(f"{wrong} of {len(expected)} golden requests, sent {how}, get another answer")
-    if found.latency_ms > params.max_latency_ms:
+    if limits and found.latency_ms > limits.max_latency_ms:
         reasons.append(
-            f"an answer takes {found.latency_ms:.3g} ms, retraining.max_latency_ms is {params.max_latency_ms:g}"
+            f"an answer takes {found.latency_ms:.3g} ms, retraining.max_latency_ms is {limits.max_latency_ms:g}"
         )
-    if found.memory_mb > params.max_memory_mb:
-        reasons.append(f"it takes {found.memory_mb:.0f} MB, retraining.max_memory_mb is {params.max_memory_mb:g}")
+    if limits and found.memory_mb > limits.max_memory_mb:
+        reasons.append(f"it takes {found.memory_mb:.0f} MB, retraining.max_memory_mb is {limits.max_memory_mb:g}")
     figures: dict[str, Figure] = {
         "golden requests": len(expected),
         "ms an answer": found.latency_ms,
@@ -115,14 +127,23 @@ def _link_packages(folder: Path) -> list[str]:
         try:
             installed = distribution(requirement.name)
         except PackageNotFoundError:
-            missing.append(f"{requirement.name} is not installed")
-            continue
+            # ONNX Runtime for an accelerator is another distribution of the same package, with a version of its own.
+            others = packages_distributions().get(requirement.name, [])
+            if not others:
+                missing.append(f"{requirement.name} is not installed")
+                continue
+            requirement, installed = Requirement(requirement.name), distribution(others[0])
         if not requirement.specifier.contains(installed.version, prereleases=True):
             missing.append(f"{requirement.name} {installed.version} is installed, not {requirement.specifier}")
         for name in _top_level(installed):
             (folder / name).symlink_to(Path(str(installed.locate_file(name))))
     (folder / "serving").symlink_to(ROOT / "serving")
     return missing
+
+
+def _environment() -> dict[str, str]:
+    """Return what the process needs to find an accelerator's libraries, and nothing else."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES") if name in os.environ}
 
 
 def _locked() -> Iterator[Requirement]:

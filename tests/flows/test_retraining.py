@@ -25,6 +25,7 @@ from tasks.prepared import Card
 from tests.support.project import QUICK_DIGITS, copy_project
 
 MODEL = "7c1e" * 16
+ENTRY = SimpleNamespace(line="#2 promoted")
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
-def promoted(monkeypatch: pytest.MonkeyPatch, promote: Callable[..., Any]) -> None:
+def promoted(monkeypatch: pytest.MonkeyPatch, watch: Callable[..., Any], entry: object = ENTRY) -> None:
+    """Have `watch` called in the place of a promotion, of which `entry` comes."""
+
+    def promote(*arguments: Any, **options: Any) -> object:
+        watch(*arguments, **options)
+        return entry
+
     monkeypatch.setattr(retraining, "promote", promote)
 
 
@@ -108,7 +115,7 @@ def test_a_night_trains_what_was_committed_in_a_checkout_of_its_own(
     assert state.name == "Promoted"
     ((root, remarks),) = said
     assert root == tree / "models/registry"
-    assert remarks == ["not in it, because it is not committed: params.yaml"]
+    assert remarks == ["not trained, because it is not committed: params.yaml"]
     (found,) = trained
     assert (found["epochs"], found["folder"]) == (60, tree / night.CHECKOUT)
     assert Path.cwd() == tree
@@ -142,11 +149,11 @@ def test_a_refused_model_is_a_state_and_a_branch_and_is_not_judged_again(
     assert state.name == "Refused"
     assert str(state.message).startswith("Refused: quality failed; branch retraining/")
     judged = SimpleNamespace(time="2026-11-24T03:41:00+00:00")
-    monkeypatch.setattr(judgement, "before", lambda root, model, champion: judged if model == MODEL else None)
+    monkeypatch.setattr(judgement, "worse", lambda root, model, *_: judged if model == MODEL else None)
     state = run()
     assert (state.name, state.message) == (
         "Nothing new",
-        f"Nothing new: {MODEL[:7]} was judged at 2026-11-24T03:41 UTC",
+        f"Nothing new: {MODEL[:7]} was judged at 2026-11-24T03:41 UTC and not found good enough",
     )
 
 
@@ -155,6 +162,28 @@ def test_the_model_in_service_is_nothing_new(
 ) -> None:
     monkeypatch.setattr(history, "read", lambda root: [SimpleNamespace(model=MODEL)])
     promoted(monkeypatch, lambda *_, **__: pytest.fail("it was judged"))
+    assert run().name == "Nothing new"
+    branch = git("for-each-ref", "--format=%(refname:short)", "refs/heads/retraining").split()
+    assert [name[-7:] for name in branch] == [MODEL[:7]], "the night that put it there was killed before it had one"
+    assert run().name == "Nothing new"
+    assert git("for-each-ref", "--format=%(refname:short)", "refs/heads/retraining").split() == branch
+
+
+def test_a_model_that_was_taken_back_does_not_come_back_by_itself(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [SimpleNamespace(model=model, line=f"the line of {model}") for model in ("a", MODEL, "a")]
+    monkeypatch.setattr(history, "read", lambda root: entries)
+    promoted(monkeypatch, lambda *_, **__: pytest.fail("it was judged"))
+    state = run()
+    assert state.name == "Nothing new"
+    assert str(state.message).endswith(f"was in service and was taken back: the line of {MODEL}")
+
+
+def test_a_model_that_somebody_else_has_put_into_service_meanwhile_is_nothing_new(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(monkeypatch, lambda *_, **__: None, entry=None)
     assert run().name == "Nothing new"
 
 
@@ -272,6 +301,7 @@ def test_a_branch_goes_to_the_remote_and_one_that_does_not_is_told(
     assert str(state.message).endswith(", at origin, too")
     assert git("ls-remote", "origin", branch)
     git("remote", "set-url", "origin", str(tmp_path / "gone"))
+    monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest="a3f9" * 16))
     state = run()
     assert state.name == "Promoted"
     assert "its branch is not where it should be: git push failed" in str(state.message)
@@ -300,13 +330,13 @@ def test_branches_of_refused_nights_are_removed_when_they_are_old(tree: Path) ->
     assert {"mine", "retraining/good", "retraining/new"} <= set(left)
 
 
-def test_names_in_the_ui_are_those_of_the_tree(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_in_the_ui_are_those_of_the_tree(tree: Path, tmp_path: Path) -> None:
     name = labels.checkout()
-    place = tree / night.CHECKOUT / "a project in a folder"
-    place.mkdir(parents=True)
-    monkeypatch.chdir(place)
-    assert labels.checkout() == name
-    assert night.home() == tree
+    (tree / ".cache").symlink_to(tmp_path)  # on a larger disk, say
+    with night.checkout():
+        assert labels.checkout() == name
+        assert night.home() == tree != Path.cwd()
+    assert night.home() == tree == Path.cwd()
 
 
 def test_without_a_commit_there_is_no_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

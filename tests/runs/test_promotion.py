@@ -61,7 +61,8 @@ def test_what_goes_into_service_is_better_and_comes_out_of_it_again(project: Pat
     )
     assert "docs/ankle-boot.png: " in served.stdout
     assert command("git", "status", "--porcelain", cwd=project).stdout == before
-    assert flows("rollback", "--reason", "on", "--to", lines[1].split(" -> ")[1][:7])
+    flows("rollback", "--reason", "on", "--to", lines[1].split(" -> ")[1][:7])
+    assert json.loads((registry / "champion.json").read_text())["number"] == 4
 
 
 def test_dvc_leaves_the_registry_alone(project: Path, command: Command) -> None:

@@ -102,7 +102,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
         return requests.post(f"{api}/{path}", json=body, timeout=10)
 
     printed = wait_for(schedule, f"its runs are at http://127.0.0.1:{port}. Ctrl-C ends it")
-    assert "not in it, because it is not committed: README.md\n" in printed
+    assert "not trained, because it is not committed: README.md\n" in printed
     page = requests.get(f"http://127.0.0.1:{port}", timeout=10)
     assert (page.ok, "<title>Prefect" in page.text) == (True, True)
     wait_for(schedule, "Running stage 'train'")
@@ -127,7 +127,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     ]
     verdict = judgement.read_last(history.registry())
     assert verdict
-    assert verdict[0].remarks == ["not in it, because it is not committed: README.md"]
+    assert verdict[0].remarks == ["not trained, because it is not committed: README.md"]
 
     runs = ask("flow_runs/filter", flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}}).json()
     assert {run["state_name"] for run in runs} >= {"Crashed", "Promoted", "Nothing new", "Skipped"}

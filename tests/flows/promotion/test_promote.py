@@ -1,20 +1,26 @@
 """Putting models into service: what it takes, what is kept, and how it is taken back."""
 
 import json
+import os
 import re
+import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from flows import history as history_command
 from flows import promote, rollback, why
-from flows.promotion import answers, candidate, history, judge, looks, store
+from flows.promotion import answers, candidate, history, judge, judgement, looks, store
 from flows.promotion.history import Entry
 from tasks.gates import quality, serving
 from tasks.gates.verdict import Verdict
+from tasks.harness.errors import StageError
 from tasks.harness.records import read_json
+from tasks.params import whole
 from tests.flows.promotion.conftest import Variant
 
 
@@ -121,7 +127,6 @@ def test_one_that_was_overtaken_is_judged_again(
     ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run()
-    content = Path("models/model.onnx").read_bytes()
     append = history.append
 
     def overtaken(root: Path, entry: Entry) -> None:
@@ -129,11 +134,11 @@ def test_one_that_was_overtaken_is_judged_again(
         other = variant("of somebody else")
         run()
         assert history.read(root)[-1].model == other
-        Path("models/model.onnx").write_bytes(content + b"")
-        variant("mine")
+        Path("models/model.onnx").write_bytes(content)
         append(root, entry)
 
     mine = variant("mine")
+    content = Path("models/model.onnx").read_bytes()
     monkeypatch.setattr(history, "append", overtaken)
     run()
     entries = history.read(ready)
@@ -190,8 +195,8 @@ def test_other_classes_cannot_be_compared(ready: Path, variant: Variant, monkeyp
     variant("another")
     opened = answers.opened
 
-    def other_classes(model: bytes, provider: str) -> object:
-        predictor = opened(model, provider)
+    def other_classes(model: bytes, provider: str, name: str) -> object:
+        predictor = opened(model, provider, name)
         if model == (ready / history.read(ready)[0].model / "model.onnx").read_bytes():
             predictor.class_names = [f"new {name}" for name in predictor.class_names]
         return predictor
@@ -285,20 +290,24 @@ def test_a_model_that_no_longer_answers_as_it_did_does_not_come_back(
     variant("another")
     run()
     failed = Verdict("serving", "failed", ["3 of 20 golden requests get another answer"])
-    monkeypatch.setattr(serving, "gate", lambda *_: failed)
+    monkeypatch.setattr(serving, "gate", lambda *_, **__: failed)
     with pytest.raises(SystemExit, match="is not put into service: failed: 3 of 20 golden requests"):
         rollback.main(["--reason", "x"])
     assert len(history.read(ready)) == 2
 
 
-def test_a_damaged_champion_stops_the_next_promotion(ready: Path, variant: Variant) -> None:
+def test_beside_a_damaged_champion_a_model_goes_into_service_by_force_alone(ready: Path, variant: Variant) -> None:
     run()
     path = ready / history.read(ready)[0].model / "model.onnx"
     path.chmod(0o644)
     path.write_bytes(b"")
     variant("another")
-    with pytest.raises(SystemExit, match=r"model\.onnx missing, or not what entry 1 put into service"):
+    with pytest.raises(SystemExit, match="Refused: quality not run"):
         run()
+    found, _ = judgement.read_last(ready) or pytest.fail("there is no verdict")
+    assert "model.onnx missing, or not what entry 1 put into service" in found.blessing("quality").reasons[0]
+    run("--force", "--reason", "the disk")
+    assert len(history.read(ready)) == 2
 
 
 def test_a_promotion_that_was_killed_is_done_again(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,3 +359,95 @@ def test_a_folder_that_is_there_already_is_left_as_it_is(tmp_path: Path) -> None
     files = store.put(tmp_path, digest, {"model.onnx": content, "golden.json": b"{}"})
     assert store.put(tmp_path, digest, {"model.onnx": content, "golden.json": b"other"}) == files
     assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_a_verdict_stands_for_the_same_model_champion_and_limits(ready: Path, variant: Variant) -> None:
+    run()
+    (first,) = history.read(ready)
+    other, limits = variant("another"), whole.load().retraining.model_dump()
+    assert judgement.worse(ready, other, first.model, limits) is None
+    with pytest.raises(SystemExit):
+        run()
+    assert judgement.worse(ready, other, first.model, limits)
+    assert judgement.worse(ready, other, None, limits) is None
+    assert judgement.worse(ready, other, first.model, {**limits, "rule": "not_worse"}) is None
+    assert judgement.worse(ready, first.model, None, limits) is None, "it passed: a kill may have kept it from service"
+
+
+@pytest.mark.usefixtures("blessed")
+def test_a_second_rollback_goes_further_back(ready: Path, variant: Variant) -> None:
+    run()
+    for note in ("b", "c"):
+        variant(note)
+        run()
+    for reason in ("c is bad", "b, too"):
+        rollback.main(["--reason", reason])
+    a, b, c, *back = history.read(ready)
+    assert [entry.model for entry in back] == [b.model, a.model]
+    with pytest.raises(SystemExit, match="is the first model: it has replaced none"):
+        rollback.main(["--reason", "and further"])
+    assert c.model == history.read(ready)[2].model
+
+
+def test_who_has_the_first_digits_of_two_models_is_asked_for_more(ready: Path) -> None:
+    run()
+    (first,) = history.read(ready)
+    twin = replace(first, model=first.model[:4] + "0" * 60)
+    with pytest.raises(StageError, match=f"version '{first.model[:4]}' stands for 2 models"):
+        store.find([first, twin], first.model[:4])
+
+
+@pytest.mark.parametrize(("force", "code"), [("1", None), ("0", 1), ("no", 2), ("true", 2)])
+def test_force_is_1_or_0(
+    ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch, force: str, code: int | None
+) -> None:
+    run()
+    variant("another")
+    monkeypatch.setenv("FORCE", force)
+    monkeypatch.setenv("REASON", "why not")
+    if code is None:
+        run()
+        return
+    with pytest.raises(SystemExit) as exit_:
+        run()
+    assert exit_.value.code == 2 if code == 2 else "Refused" in str(exit_.value.code)
+
+
+@pytest.mark.parametrize("command", [promote, rollback])
+def test_a_registry_that_cannot_be_written_ends_in_a_sentence(
+    ready: Path, monkeypatch: pytest.MonkeyPatch, command: ModuleType
+) -> None:
+    Path("file").touch()
+    monkeypatch.setenv("REGISTRY", "file/registry")
+    monkeypatch.setenv("REASON", "x")
+    with pytest.raises(SystemExit, match=rf"^{command.__name__.partition('.')[2]}: "):
+        command.main([])
+
+
+def test_what_a_killed_promotion_has_left_is_removed_in_time(tmp_path: Path) -> None:
+    for name, age in ((".partial-old", 7200), (".partial-new", 60)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    store.put(tmp_path, sha256(b"model").hexdigest(), {"model.onnx": b"model"})
+    assert [path.name for path in tmp_path.glob(".partial-*")] == [".partial-new"]
+
+
+def test_a_folder_that_lacks_a_file_is_no_good(tmp_path: Path) -> None:
+    files = {"model.onnx": b"model", "golden.json": b"{}"}
+    digest = sha256(b"model").hexdigest()
+    store.put(tmp_path, digest, files)
+    (tmp_path / digest / "golden.json").unlink()
+    with pytest.raises(StageError, match="it is damaged"):
+        store.put(tmp_path, digest, files)
+
+
+def test_losses_are_counted_from_the_last_model_that_was_found_better() -> None:
+    first = Entry(
+        number=1, time="2026-11-24T03:41:00+00:00", action="promoted", replaces=None, model="a" * 64, size=1, files={},
+        by="ana", reason=None, forced=False, blessings={"quality": "passed"}, rule=None, gain=None, p=None
+    )  # fmt: skip
+    better = replace(first, number=2, replaces="a" * 64, model="b" * 64, rule="better")
+    forced = replace(better, number=3, model="c" * 64, forced=True, blessings={"quality": "failed"})
+    not_worse = replace(better, number=4, model="d" * 64, rule="not_worse")
+    assert judge.last_better([first, not_worse]) == first
+    assert judge.last_better([first, better, not_worse, forced]) == better

@@ -1,5 +1,6 @@
 """What Prefect's UI tells runs apart by."""
 
+import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,9 @@ from flows.runtime import labels
 def test_a_run_is_named_after_its_dataset_and_its_folder(
     parameters: dict[str, object], dataset: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
+    for words in (("init", "-q"), ("add", "params.yaml"), ("commit", "-qm", "start")):
+        subprocess.run((*git, *words), check=True)
     monkeypatch.setattr(labels, "flow_run", SimpleNamespace(parameters=parameters))
     assert labels.run_name() == f"{dataset} in {workspace.name}"
     assert training.training.flow_run_name is retraining.retraining.flow_run_name is labels.run_name

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows import overrides
 from flows.runtime import project_lock, schedule, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
@@ -28,7 +29,7 @@ def a_server_is_there(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         yield Server(URL)
 
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
-    for words in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "start")):
+    for words in (("init", "-q"), ("add", PARAMS), ("commit", "-q", "-m", "start")):
         subprocess.run((*git, *words), cwd=checkout, check=True)
     monkeypatch.setattr(server, "for_schedule", for_schedule)
     monkeypatch.setattr(server, "ASKED_EVERY_S", 0.01)
@@ -229,9 +230,9 @@ def test_it_says_first_what_will_run_and_when(
 
 
 def test_it_says_what_is_not_committed(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    subprocess.run(("git", "add", PARAMS), check=True)
+    overrides.write(["train.epochs=7"])
     schedule.main(["--interval", "15"])
-    assert capsys.readouterr().out.endswith("\nnot in it, because it is not committed: params.yaml\n")
+    assert capsys.readouterr().out.endswith("\nnot trained, because it is not committed: params.yaml\n")
 
 
 def test_without_a_commit_there_is_none(commands: list[list[str]]) -> None:
@@ -244,6 +245,8 @@ def test_without_a_commit_there_is_none(commands: list[list[str]]) -> None:
 
 def test_params_that_every_run_would_refuse_are_refused_before_a_server_is_started(commands: list[list[str]]) -> None:
     PARAMS.write_text("train: {}\n")
-    with pytest.raises(SystemExit, match=r"^schedule: params\.yaml is refused:"):
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
+    subprocess.run((*git, "commit", "-q", "-am", "half"), check=True)
+    with pytest.raises(SystemExit, match=r"^schedule: params\.yaml, as committed, is refused:"):
         schedule.main(["--interval", "15"])
     assert commands == []
