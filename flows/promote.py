@@ -11,7 +11,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.promotion import history, judgement, store
@@ -144,7 +143,7 @@ def put_into_service(
     gain, p, rule = (quality.figures.get(name) for name in ("gain", "p", "rule"))
     entry = Entry(
         number=len(entries) + 1,
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=history.now().isoformat(timespec="seconds"),
         action="promoted",
         replaces=entries[-1].model if entries else None,
         model=candidate.digest,

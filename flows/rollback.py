@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.promotion import history, store
@@ -81,7 +80,7 @@ def rollback(root: Path, provider: str, version: str | None, reason: str) -> Ent
     entry = replace(
         earlier,
         number=last.number + 1,
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=history.now().isoformat(timespec="seconds"),
         action="rolled back",
         replaces=last.model,
         by=history.person(),

@@ -1,11 +1,10 @@
 """What has arrived since the model in service was trained, and whether a night may train on it."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from flows.promotion import store
+from flows.promotion import history, store
 from flows.promotion.answers import answers, opened
 from flows.promotion.history import AGAIN, Entry
 from flows.promotion.judgement import Judgement
@@ -61,7 +60,7 @@ def blocked(verdict: Verdict, entries: list[Entry], params: Params, by: str, rem
     """Say that nothing was trained."""
     card = Card.read()
     return Judgement(
-        time=datetime.now(UTC).isoformat(),
+        time=history.now().isoformat(),
         model=None,
         champion=entries[-1].model if entries else None,
         by=by,

@@ -147,6 +147,10 @@ def champion(entry: Entry) -> Champion:
     return Champion(f"{entry.model}/model.onnx", entry.model, entry.size, entry.number)
 
 
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def person() -> str:
     """Name who is at it: a user and a machine."""
     try:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flows.promotion import looks, store
+from flows.promotion import history, looks, store
 from flows.promotion.answers import answers, opened
 from flows.promotion.candidate import Candidate
 from flows.promotion.history import Entry
@@ -68,7 +67,7 @@ def judge(
             f"{looked} models have been judged on these test images: a winner may be one by accident; take new ones"
         )
     judgement = Judgement(
-        time=datetime.now(UTC).isoformat(),
+        time=history.now().isoformat(),
         model=candidate.digest,
         champion=entries[-1].model if entries else None,
         by=by,
