@@ -9,6 +9,7 @@ Run:    python -m benchmarks.training_loop EPOCHS
 import json
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -42,17 +43,26 @@ def main() -> None:
     network = NeuralNetwork((height, width, channels), len(card.class_names)).to(device)
     bare = partial(bare_epoch, network, images, labels, params.batch_size, params.learning_rate)
 
-    train_epoch(training, save), bare()  # neither's first epoch counts
+    ours = partial(first_epoch, training, save)
+    ours(), bare()  # neither's first epoch counts
     pairs = []
     for _ in range(int(sys.argv[1])):
         seconds = {}
-        for name, epoch in (("ours", partial(train_epoch, training, save)), ("bare", bare)):
+        for name, epoch in (("ours", ours), ("bare", bare)):
             started = time.perf_counter()
             epoch()
             seconds[name] = time.perf_counter() - started
         pairs.append((len(labels) / seconds["ours"], len(labels) / seconds["bare"]))
     checkpoint.remove()
     print(json.dumps(pairs))
+
+
+def first_epoch(training: Training, save: Callable[[], None]) -> None:
+    """Do an epoch as if it were the first one, whatever came before: after the last one there is none."""
+    training.epoch, training.batch, training.progress = 1, 0, 0.0
+    train_epoch(training, save)
+    if training.batch != len(training.indices):
+        sys.exit(f"{training.batch} batches instead of {len(training.indices)}")
 
 
 def bare_epoch(
