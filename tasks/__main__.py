@@ -15,7 +15,7 @@ from tasks.harness import code, interpreter, lifeline
 
 # How often OpenMP's threads, with which torch computes, look for work before they sleep. By default they look 300,000
 # times, and beside a busy process hold up each other: see benchmarks/README.md.
-SPINS = "1000"
+SPINS = "2000"
 STAGES = ("download", "transform", "train", "evaluate", "export")
 
 
