@@ -127,9 +127,12 @@ def put_into_service(
 
     Raises:
         Conflict: another model has been put into service since `entries` were read.
+        StageError: the model has been in service, and its folder is damaged.
     """
     found = judged.judgement
     quality = found.blessing("quality")
+    if earlier := [entry for entry in entries if entry.model == candidate.digest]:
+        store.check(root, earlier[-1])
     files = store.put(
         root,
         candidate.digest,

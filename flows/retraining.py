@@ -16,18 +16,21 @@ from prefect.states import Completed, Failed
 
 from flows import overrides, recipes
 from flows.promote import Refused, promote
-from flows.promotion import arrivals, history, judgement
+from flows.promotion import arrivals, history, judgement, store
 from flows.promotion.candidate import of_models
 from flows.runtime import branches, labels, night, project_lock
 from flows.runtime.clone import Clone
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import learn, prepare
-from tasks.dvc import StageFailed, log_path
+from tasks.data.datasets import DATASETS
+from tasks.dvc import StageFailed, StageTimedOut, log_path
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import Seed
 from tasks.params import whole
 from tasks.params.download import DatasetName
 from tasks.params.train import BatchSize, Epochs, LearningRate
+from tasks.params.whole import Params
+from tasks.prepared import Split
 
 PROMOTED = "Promoted"
 
@@ -66,10 +69,8 @@ def retraining(
             state = trained(checkout, changes, remarks)
     except StageFailed as failed:
         logger.error("%s\nlog: %s", failed.reason, night.KEPT / log_path(failed.stage).relative_to(".cache"))
-        if failed.stage == "transform":
-            return Failed(name="Blocked", message=str(failed))
         raise
-    except (StageError, ParamsError) as refused:  # the sentence is all there is to say
+    except (StageError, ParamsError, OSError) as refused:  # the sentence is all there is to say
         logger.error(str(refused))
         return Failed(message=str(refused))
     except ProjectLocked as locked:
@@ -86,7 +87,15 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     """
     started, root = datetime.now(UTC), history.registry()
     by = f"run {flow_run.name}, {str(flow_run.id)[-12:]}"
-    prepared = prepare(changes)
+    try:
+        prepared = prepare(changes)
+    except StageError as error:  # the images cannot even be asked for
+        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {error}")
+    except StageFailed as failed:
+        if not is_of_data(failed, whole.load()):
+            raise
+        log = night.KEPT / log_path(failed.stage).relative_to(".cache")
+        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {failed.reason}\nlog: {log}")
     params, entries = whole.load(), history.read(root)
     arrived = arrivals.look(root, entries, params)
     if arrived.outcome == "failed":
@@ -97,14 +106,16 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     learn(prepared, started)
 
     model, keep_days = of_models().digest, params.retraining.keep_days
+    entries = history.read(root)  # somebody may have put another model into service meanwhile
     champion = entries[-1].model if entries else None
     version = model[: history.DIGITS]
     if champion == model:
-        published(checkout, PROMOTED, model, keep_days)  # unless the night that put it there has
-        return nothing_new(f"{version}, in service, is what would be trained")
-    if earlier := [entry for entry in entries if entry.model == model]:
-        return nothing_new(f"{version} was in service and was taken back: {earlier[-1].line}")
-    if verdict := judgement.worse(root, model, champion, params.retraining.model_dump()):
+        kept = published(checkout, PROMOTED, model, keep_days)  # unless the night that put it there has
+        return nothing_new(f"{version}, in service, is what would be trained{kept}")
+    if since := [entry for entry in entries if entry.replaces == model]:
+        return nothing_new(f"{version} was in service, and does not come back by itself: {since[-1].line}")
+    test_set = store.name_of(store.digests(Split.read("test").images))
+    if verdict := judgement.worse(root, model, champion, params.retraining.model_dump(), test_set):
         return nothing_new(f"{version} was judged at {verdict.time[:16]} UTC and not found good enough")
     try:
         entry = promote(root, params, by=by, remarks=remarks, arrivals=arrived)
@@ -115,6 +126,13 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
             return nothing_new(f"{version} was put into service meanwhile")
         name, message = PROMOTED, entry.line
     return Completed(name=name, message=f"{message}{published(checkout, name, model, keep_days)}")
+
+
+def is_of_data(failed: StageFailed, params: Params) -> bool:
+    """Tell whether a stage has failed because of the images, which somebody has to look at."""
+    own = DATASETS[params.download.dataset].format == "files"
+    stages = ("download", "transform") if own else ("transform",)
+    return failed.stage in stages and not isinstance(failed, StageTimedOut) and "SIGKILL" not in failed.reason
 
 
 def nothing_new(why: str) -> State[Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.model import Predictor
 from serving.session import SessionError
@@ -11,16 +12,19 @@ from tasks.gates.quality import Answers
 from tasks.harness.errors import StageError
 from tasks.prepared import Split
 
+Indices = NDArray[np.int64]
 
-def answers(predictor: Predictor, test: Split, batch_size: int) -> Answers:
-    """Have a model answer images.
+
+def answers(predictor: Predictor, split: Split, batch_size: int, chosen: Indices | None = None) -> Answers:
+    """Have a model answer images of a split, a batch at a time: those that are chosen, `int64 [n]`, or all.
 
     Raises:
         SessionError: it fails on them.
     """
-    batches = np.array_split(np.arange(len(test.labels)), max(1, -(-len(test.labels) // batch_size)))
-    probabilities = [predictor(np.ascontiguousarray(test.images[indices])) for indices in batches]
-    return Answers(np.concatenate(probabilities), test.labels)
+    chosen = np.arange(len(split.labels)) if chosen is None else chosen
+    batches = np.array_split(chosen, max(1, -(-len(chosen) // batch_size)))
+    probabilities = [predictor(np.ascontiguousarray(split.images[indices])) for indices in batches]
+    return Answers(np.concatenate(probabilities), split.labels[chosen])
 
 
 def opened(model: bytes, provider: str, name: str) -> Predictor:

@@ -1,5 +1,6 @@
 """What has arrived since the model in service was trained, and whether a night may train on it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from flows.promotion.history import AGAIN, Entry
 from flows.promotion.judgement import Judgement
 from serving.session import SessionError
 from tasks.gates import drift
-from tasks.gates.drift import Arrived
+from tasks.gates.drift import Arrived, Recorded
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_record
@@ -27,33 +28,45 @@ def look(root: Path, entries: list[Entry], params: Params) -> Verdict:
         StageError: the registry is damaged.
     """
     if not entries:
-        return Verdict("arrivals", "not run", ["no model is in service yet"])
-    champion, card, train = entries[-1], Card.read(), Split.read("train")
+        return _not_run("no model is in service yet")
+    champion, card, train, limits = entries[-1], Card.read(), Split.read("train"), params.retraining.arrivals
     folder = store.check(root, champion)
     try:
         predictor = opened((folder / store.MODEL).read_bytes(), params.export.provider, f"version {champion.version}")
     except StageError as error:
-        return Verdict("arrivals", "not run", [str(error)])
-    if predictor.class_names != card.class_names or list(predictor.image_shape) != card.image_shape:
-        what = f"{champion.version}, in service, has other classes or takes other images"
-        return Verdict("arrivals", "not run", [what])
-    reference, digests = store.read_reference(folder), store.digests(train.images)
-    new = np.flatnonzero(np.isin(digests, reference.digests, invert=True))
-    chosen = new[store.spread(len(new), MOST)]
-    some = Split(train.images[chosen], train.labels[chosen])
-    try:
-        arrived = Arrived(
-            statistics=drift.statistics(some.images),
-            answers=answers(predictor, some, params.evaluate.batch_size),
-            label_counts=np.bincount(train.labels[new], minlength=len(card.class_names)),
-            gone=float(np.isin(reference.digests, digests, invert=True).mean()),
-        )
-    except SessionError as error:
-        return Verdict("arrivals", "not run", [f"the model in service fails: {error}"])
+        return _not_run(str(error))
+    if (predictor.class_names, predictor.resize) != (card.class_names, card.resize) or (
+        list(predictor.image_shape) != card.image_shape
+    ):
+        return _not_run(f"{champion.version}, in service, has other classes, or takes other images")
     judged = read_record(folder / store.VERDICT, Judgement, AGAIN)
-    accuracy = judged.blessing("quality").figures["accuracy"]
-    assert isinstance(accuracy, float | int)
-    return drift.judge(reference, arrived, accuracy, card.class_names, params.retraining.arrivals)
+    accuracy = judged.blessing("quality").figures.get("accuracy")
+    if not isinstance(accuracy, float | int):
+        return _not_run(f"no accuracy of {champion.version} was recorded")
+
+    reference, digests = store.read_reference(folder), store.digests(train.images)
+    # An image that is held out now is not gone.
+    here = np.concatenate([digests, *(store.digests(Split.read(name).images) for name in ("validation", "test"))])
+    gone = float(np.isin(reference.digests, here, invert=True).mean())
+    if reasons := drift.gone(gone, limits):
+        return Verdict("arrivals", "failed", reasons, {"training images that are gone": gone})
+    new = np.flatnonzero(np.isin(digests, reference.digests, invert=True))
+    if len(new) < limits.min_images:
+        few = f"{len(new):,} images have arrived, and retraining.arrivals.min_images is {limits.min_images:,}"
+        return Verdict("arrivals", "not run", [few], {"arrivals": len(new), "training images that are gone": gone})
+    chosen = new[store.spread(len(new), MOST)]
+    try:
+        own = answers(predictor, train, params.evaluate.batch_size, chosen)
+    except SessionError as error:
+        return _not_run(f"{champion.version}, in service, fails: {error}")
+    counts = np.bincount(train.labels[new], minlength=len(card.class_names))
+    arrived = Arrived(drift.statistics(train.images, chosen), own, counts)
+    verdict = drift.judge(reference, arrived, Recorded(accuracy, judged.test_images), card.class_names, limits)
+    return replace(verdict, figures={**verdict.figures, "training images that are gone": gone})
+
+
+def _not_run(reason: str) -> Verdict:
+    return Verdict("arrivals", "not run", [reason])
 
 
 def blocked(verdict: Verdict, entries: list[Entry], params: Params, by: str, remarks: list[str]) -> Judgement:
@@ -68,6 +81,7 @@ def blocked(verdict: Verdict, entries: list[Entry], params: Params, by: str, rem
         test_images=card.sizes["test"],
         looks=0,
         limits=params.retraining.model_dump(),
+        test_set=store.name_of(store.digests(Split.read("test").images)),
         blessings=[],
         remarks=remarks,
         arrivals=verdict,

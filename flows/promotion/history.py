@@ -115,8 +115,14 @@ def read(root: Path) -> list[Entry]:
     Raises:
         StageError: an entry is missing, is not what `append` wrote, or does not follow the one before it.
     """
-    entries = _entries(root)
-    if entries and _pointed(root) != champion(entries[-1]):
+    entries, pointed = _entries(root), _pointed(root)
+    if pointed and pointed.number > len(entries):
+        entries = _entries(root)  # an entry may just have been made
+        if pointed.number > len(entries):
+            raise StageError(
+                f"{root / POINTER} names entry {pointed.number}, and {root / HISTORY} ends with {len(entries)}; {AGAIN}"
+            )
+    if entries and pointed != champion(entries[-1]):
         with suppress(OSError, StageError):  # who may only read, or reads while it is put right, has the history
             _point(root)
     return entries

@@ -60,7 +60,7 @@ def judge(
         candidate.parity,
         serving.gate(candidate.onnx, golden, params.export.provider, params.retraining),
     ]
-    looked = looks.count(root, digests)
+    looked = looks.count(root, card.name, digests)
     remarks = list(remarks)
     if looked >= looks.MANY:
         remarks.append(
@@ -75,6 +75,7 @@ def judge(
         test_images=len(test.labels),
         looks=looked,
         limits=params.retraining.model_dump(),
+        test_set=store.name_of(digests),
         blessings=blessings,
         remarks=remarks,
         arrivals=arrivals,
@@ -125,17 +126,23 @@ def _quality(
             found[entry.model] = _answers(model, entry.version, card, test, params)
             known.append(store.read_reference(folder).digests)
     except StageError as error:
-        return Verdict("quality", "not run", [f"the model in service, {champion.version}, cannot be compared: {error}"])
+        reason = f"the model in service, {champion.version}, cannot be compared: {error}"
+        return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy})
     unseen = np.isin(digests, np.concatenate(known), invert=True)
     if not unseen.any():
-        return Verdict("quality", "not run", [f"{champion.version}, in service, was trained on all of the test images"])
+        reason = f"{champion.version}, in service, was trained on all of the test images"
+        return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy})
     since = found[last.model] if last else None
     return quality.judge(card.class_names, own, found[champion.model], params.retraining, since, unseen)
 
 
 def last_better(entries: list[Entry]) -> Entry | None:
-    """Return the last entry whose model was found better than the one before it, or was the first one."""
-    return next((entry for entry in reversed(entries) if _was_better(entry)), None)
+    """Return the last entry whose model was found better than the one before it, or was the first one.
+
+    One that a rollback has taken back is none.
+    """
+    taken_back = {entry.replaces for entry in entries if entry.action == "rolled back"}
+    return next((one for one in reversed(entries) if _was_better(one) and one.model not in taken_back), None)
 
 
 def _was_better(entry: Entry) -> bool:

@@ -3,6 +3,7 @@
 models/registry/verdicts/<time>-<version>.json and .html
 """
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from flows.promotion.history import AGAIN, DIGITS, Digest, Moment
 from flows.report.verdicts import figure
 from tasks.gates.verdict import Verdict
+from tasks.harness.errors import StageError
 from tasks.harness.records import read_record, write_json
 from tasks.harness.replacing import replacing
 
@@ -32,6 +34,7 @@ class Judgement:
     test_images: int
     looks: int  # at these test images so far
     limits: dict[str, Any]  # the section `retraining` of params.yaml
+    test_set: str  # which test images these were, see flows/promotion/store.py
     blessings: list[Verdict]
     remarks: list[str]
     arrivals: Verdict | None  # what was found of the images that had come; None: nobody looked
@@ -77,18 +80,19 @@ def read_last(root: Path) -> tuple[Judgement, Path] | None:
     return (read_record(paths[-1], Judgement, AGAIN), paths[-1]) if paths else None
 
 
-def worse(root: Path, model: str, champion: str | None, limits: dict[str, Any]) -> Judgement | None:
-    """Return the verdict by which a model was found not good enough beside that champion, by the same limits.
+def worse(root: Path, model: str, champion: str | None, limits: dict[str, Any], test_set: str) -> Judgement | None:
+    """Return the verdict by which a model was found not good enough beside that champion, by these limits and images.
 
-    None: there is none, and it is to be judged. What else was missing then may be there now.
-
-    Raises:
-        StageError: a verdict file is not what `write` wrote.
+    None: there is none that can be read, and it is to be judged. What else was missing then may be there now.
     """
-    paths = sorted((root / FOLDER).glob(f"*-{model[:DIGITS]}.json"), reverse=True)
-    judged = (read_record(path, Judgement, AGAIN) for path in paths)
-    met = (found for found in judged if (found.model, found.champion, found.limits) == (model, champion, limits))
-    return next((found for found in met if found.blessing("quality").outcome == "failed"), None)
+    wanted = (model, champion, limits, test_set)
+    for path in sorted((root / FOLDER).glob(f"*-{model[:DIGITS]}.json"), reverse=True):
+        with suppress(StageError):
+            found = read_record(path, Judgement, AGAIN)
+            same = (found.model, found.champion, found.limits, found.test_set) == wanted
+            if same and found.blessing("quality").outcome == "failed":
+                return found
+    return None
 
 
 def render(judgement: Judgement) -> str:

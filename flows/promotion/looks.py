@@ -3,7 +3,7 @@
 A test that is looked at again and again finds a winner by accident in the end: Dwork et al., The Reusable Holdout,
 Science 349(6248), 2015. So the looks are counted, and the count begins anew when enough of the images are new.
 
-models/registry/looks.npz: `digests`, uint64 [N], of the test images at the first look, and `looks`, how many
+models/registry/looks-<dataset>.npz: `digests`, uint64 [N], of the test images at the first look, and `looks`, how many
 """
 
 import zipfile
@@ -18,13 +18,12 @@ from tasks.harness.errors import StageError
 from tasks.harness.lock import Locked
 from tasks.harness.replacing import replacing
 
-FILE = "looks.npz"
 NEW = 0.25  # of the images: with so many the count begins anew
 MANY = 50
 
 
-def count(root: Path, digests: Digests) -> int:
-    """Count one more look at the test images of these digests, and return how many there have been.
+def count(root: Path, dataset: str, digests: Digests) -> int:
+    """Count one more look at the test images of a dataset, which have these digests; return how many there have been.
 
     Raises:
         StageError: another process has held the count for long.
@@ -32,10 +31,11 @@ def count(root: Path, digests: Digests) -> int:
     root.mkdir(parents=True, exist_ok=True)
     try:
         with lock.hold(root / LOCK, WAIT_S):
-            first, looks = _read(root / FILE)
+            path = root / f"looks-{dataset}.npz"
+            first, looks = _read(path)
             if np.isin(digests, first, invert=True).mean() >= NEW:
                 first, looks = digests, 0
-            with replacing(root / FILE) as partial, partial.open("wb") as file:
+            with replacing(path) as partial, partial.open("wb") as file:
                 np.savez(file, digests=first, looks=looks + 1)
     except Locked as locked:
         raise StageError(f"another process counts looks in {root} and does not end: {locked.holder}") from None

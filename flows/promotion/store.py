@@ -108,6 +108,11 @@ def digests(images: Images) -> Digests:
     return np.fromiter((xxhash.xxh3_64_intdigest(image.data) for image in images), np.uint64, len(images))
 
 
+def name_of(images: Digests) -> str:
+    """Name a set of images by their digests, in whatever order."""
+    return xxhash.xxh3_64_hexdigest(np.sort(images).tobytes())
+
+
 def reference(train: Split, predictor: Predictor, batch_size: int) -> bytes:
     """Describe the training images of a model for the gate that looks at what arrives later: see `Reference`.
 
@@ -115,13 +120,12 @@ def reference(train: Split, predictor: Predictor, batch_size: int) -> bytes:
         SessionError: the model fails on them.
     """
     chosen = spread(len(train.labels), REMEMBERED)
-    some = Split(train.images[chosen], train.labels[chosen])
     buffer = io.BytesIO()
     found = Reference(
         digests(train.images),
         np.bincount(train.labels, minlength=len(predictor.class_names)),
-        statistics(some.images),
-        answers(predictor, some, batch_size).probabilities,
+        statistics(train.images, chosen),
+        answers(predictor, train, batch_size, chosen).probabilities,
     )
     np.savez(buffer, **vars(found))
     return buffer.getvalue()

@@ -20,10 +20,11 @@ def keep(clone: Clone, home: Path, outcome: str, model: str) -> str | None:
         model: the SHA-256 of what it made.
 
     Returns:
-        The name of the branch; None: nothing has changed, or there is one of that model.
+        The name of the branch; None: nothing has changed, or there is one of that outcome.
     """
     version = model[:DIGITS]
-    if git(home, "for-each-ref", f"refs/heads/{PREFIX}*-{version}"):
+    subjects = git(home, "for-each-ref", "--format=%(subject)", f"refs/heads/{PREFIX}*-{version}")
+    if any(line.startswith(f"{outcome}:") for line in subjects.splitlines()):
         return None
     there = [name for name in KEPT if (clone.folder / name).exists()]
     git(clone.folder, "add", "--", *there)

@@ -99,13 +99,14 @@ def git(folder: Path, *words: str) -> str:
         StageError: it failed, or took too long.
     """
     command = ("git", "--no-optional-locks", "-c", "gc.auto=0", "-c", "maintenance.auto=false", *words)
-    silent = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")}
+    silent = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never"}
     try:
         answer = subprocess.run(
             command,
             cwd=folder,
             env={**os.environ, **silent},
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # without a terminal, where ssh would ask
             capture_output=True,
             text=True,
             errors="surrogateescape",

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from flows.promotion import history
 from flows.runtime import clone
@@ -13,7 +14,7 @@ from flows.runtime.clone import NOT_YET_TRACKED, Clone, git
 from flows.runtime.clone import listed as listed_by_git
 from tasks.data.datasets import DATASETS
 from tasks.harness import section
-from tasks.harness.errors import listed
+from tasks.harness.errors import ParamsError, listed
 from tasks.harness.section import PARAMS
 from tasks.params.whole import Params
 
@@ -22,6 +23,7 @@ FOLDER = Path(".cache/retraining")
 CHECKOUT = FOLDER / "checkout"
 KEPT = FOLDER / "kept"  # what is .cache/ in the checkout: checkpoints and logs outlive it
 NAMED = 5  # files in a message
+MADE = ("dvc.lock", "reports/metrics.json")  # by a run, and no edit of anybody's
 
 
 _trees: list[Path] = []  # of the night that is at work in this process, if one is
@@ -80,12 +82,17 @@ def committed() -> Params:
         StageError: nothing was committed.
     """
     text = git(home(), "show", f"HEAD:./{PARAMS}")
-    return section.parse(Params, YAML(typ="safe").load(text), f"{PARAMS}, as committed,")
+    try:
+        document = YAML(typ="safe").load(text)
+    except (YAMLError, ValueError) as error:
+        raise ParamsError(f"{PARAMS}, as committed, is not valid YAML: {error}") from None
+    return section.parse(Params, document, f"{PARAMS}, as committed,")
 
 
 def edits() -> str | None:
     """Say which edits of the person's tree a night leaves out, because they are not committed; None: there are none."""
     changed = git(home(), "diff", "--name-only", "--relative", "-z", "HEAD").split("\0")[:-1]
+    changed = [name for name in changed if name not in MADE]
     names = [
         name.encode("utf-8", "backslashreplace").decode()
         for name in (*changed, *listed_by_git(*NOT_YET_TRACKED, folder=home()))

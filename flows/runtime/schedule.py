@@ -1,7 +1,7 @@
 """A schedule as a command: its lock, its server, the process that starts its runs, and their end.
 
 Reads:  params.yaml
-Writes: what the training flow writes, and .cache/logs/server.log
+Writes: what flows/retraining.py writes, and .cache/logs/server.log
 Run:    python -m flows retraining --cron "0 3 * * *"
 """
 
@@ -30,7 +30,8 @@ ENDS_WITHIN_S = 30  # a run that is stopped has its stage to end, and the server
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows retraining", description="The training flow on a schedule.")
+    what = "Nights on a schedule: train, judge, and put into service."
+    parser = argparse.ArgumentParser(prog="python -m flows retraining", description=what)
     when = parser.add_mutually_exclusive_group()
     when.add_argument(
         "--cron", help='for example "0 3 * * *": every night at three, UTC (default: CRON, as make sets it)'

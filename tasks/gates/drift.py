@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, chi2_contingency, ks_2samp
+from scipy.stats import binomtest, chi2_contingency, fisher_exact, ks_2samp
 
 from tasks.data.checks import NEARLY_CONSTANT
 from tasks.gates.quality import Answers
@@ -22,7 +22,7 @@ from tasks.prepared import Images
 
 STATISTICS = ("brightness", "contrast", "sharpness", "colour")
 CERTAINTY = 0.999  # that the accuracy of the arrivals is not above its bound
-HALF = 0.5  # of the recorded accuracy: labels that the model contradicts as often are wrong
+HALF = 0.5  # of what the recorded accuracy is above chance: labels that the model contradicts as often are wrong
 
 Floats = NDArray[np.float32]
 Digests = NDArray[np.uint64]
@@ -45,22 +45,29 @@ class Arrived:
     statistics: Floats  # float32 [m, 4], of as many as were looked at
     answers: Answers  # of the model in service, to the same
     label_counts: NDArray[np.int64]  # [classes], of all of them
-    gone: float  # the share of the images of the reference that are no longer there
 
     @property
     def images(self) -> int:
         return int(self.label_counts.sum())
 
 
-def statistics(images: Images) -> Floats:
-    """Describe images `uint8 [N, H, W, C]` by four figures each, `float32 [N, 4]`, in grey levels of 255.
+@dataclass(frozen=True)
+class Recorded:
+    """What the model in service came to on its test images when it went into service."""
+
+    accuracy: float
+    images: int
+
+
+def statistics(images: Images, chosen: NDArray[np.int64]) -> Floats:
+    """Describe the chosen ones of images `uint8 [N, H, W, C]` by four figures each, `float32 [n, 4]`, of 255 levels.
 
     The mean; the standard deviation, of the channel where it is largest; how far neighbours in a row differ on average;
     and how far the channels of a pixel are from its mean on average, which is 0 of grey images.
     """
-    described = np.zeros((len(images), len(STATISTICS)), np.float32)
-    for row, image in zip(described, images, strict=True):
-        pixels = image.astype(np.float32)
+    described = np.zeros((len(chosen), len(STATISTICS)), np.float32)
+    for row, index in zip(described, chosen, strict=True):
+        pixels = images[index].astype(np.float32)
         across = np.abs(np.diff(pixels, axis=1))
         colour = np.abs(pixels - pixels.mean(2, keepdims=True))
         contrast = pixels.std((0, 1)).max()
@@ -68,45 +75,42 @@ def statistics(images: Images) -> Floats:
     return described
 
 
-def judge(reference: Reference, arrived: Arrived, accuracy: float, class_names: list[str], params: Arrivals) -> Verdict:
-    """Judge what has arrived.
+def gone(share: float, params: Arrivals) -> list[str]:
+    """Say why so many images of the reference that are no longer there, a share of them, block the training."""
+    if share <= params.max_gone:
+        return []
+    return [
+        f"{share:.1%} of the training images of the model in service are gone, "
+        f"retraining.arrivals.max_gone is {params.max_gone:.1%}"
+    ]
 
-    Args:
-        accuracy: of the model in service, as it was recorded when it went into service.
+
+def judge(
+    reference: Reference, arrived: Arrived, recorded: Recorded, class_names: list[str], params: Arrivals
+) -> Verdict:
+    """Judge what has arrived, an image at least.
 
     Returns:
         Failed with the reasons to block the training; or passed, its reasons being what a person should know.
     """
-    if arrived.images < params.min_images:
-        few = f"{arrived.images:,} images have arrived, and retraining.arrivals.min_images is {params.min_images:,}"
-        gone = _gone(arrived, params)
-        return Verdict("arrivals", "failed" if gone else "not run", [*gone, few], {"arrivals": arrived.images})
-    right = int(arrived.answers.right.sum())
-    looked_at = len(arrived.answers.labels)
+    right, looked_at = int(arrived.answers.right.sum()), len(arrived.answers.labels)
     figures: dict[str, Figure] = {
         "arrivals": arrived.images,
         "accuracy of the model in service": right / looked_at,
-        "its recorded accuracy": accuracy,
-        "training images that are gone": arrived.gone,
+        "its recorded accuracy": recorded.accuracy,
     }
-    blocks = _gone(arrived, params) + _blocks(arrived, right, accuracy, class_names, params)
+    blocks = _blocks(arrived, right, recorded.accuracy, class_names, params)
     warnings = _drifted(reference, arrived, class_names, params)
     warnings += _labels(reference, arrived, params)
-    if (p := float(binomtest(right, looked_at, min(accuracy, 1.0), "less").pvalue)) < params.p:
+    before = round(recorded.accuracy * recorded.images)
+    # Fisher's exact test, because the recorded accuracy is one of so many images, too.
+    table = [[right, looked_at - right], [before, recorded.images - before]]
+    if (p := float(fisher_exact(table, "less").pvalue)) < params.p:
         warnings.append(
-            f"the model in service is right for {right / looked_at:.1%} of the arrivals, and was for {accuracy:.1%} of "
-            f"its test images (p = {p:.2g})"
+            f"the model in service is right for {right / looked_at:.1%} of the arrivals, and was for "
+            f"{recorded.accuracy:.1%} of its test images (p = {p:.2g})"
         )
     return Verdict("arrivals", "failed" if blocks else "passed", blocks or warnings, figures)
-
-
-def _gone(arrived: Arrived, params: Arrivals) -> list[str]:
-    if arrived.gone <= params.max_gone:
-        return []
-    return [
-        f"{arrived.gone:.1%} of the training images of the model in service are gone, "
-        f"retraining.arrivals.max_gone is {params.max_gone:.1%}"
-    ]
 
 
 def _blocks(arrived: Arrived, right: int, accuracy: float, class_names: list[str], params: Arrivals) -> list[str]:
@@ -121,9 +125,12 @@ def _blocks(arrived: Arrived, right: int, accuracy: float, class_names: list[str
         reasons.append(
             f"all {arrived.images:,} arrivals are labelled {class_names[int(arrived.label_counts.argmax())]}"
         )
-    interval: Any = binomtest(right, len(arrived.answers.labels)).proportion_ci(2 * CERTAINTY - 1, method="exact")
-    if interval.high < HALF * accuracy:
-        share = right / len(arrived.answers.labels)
+    answered = len(arrived.answers.labels)
+    interval: Any = binomtest(right, answered).proportion_ci(2 * CERTAINTY - 1, method="exact")
+    said = np.bincount(arrived.answers.probabilities.argmax(1), minlength=len(class_names)) / answered
+    chance = min(accuracy, float(said @ arrived.label_counts / arrived.images))  # what shuffled labels would give
+    if interval.high < chance + HALF * (accuracy - chance):
+        share = right / answered
         reasons.append(
             "the model in service contradicts the labels of the arrivals, which may be shuffled: it is right for "
             f"{share:.1%}, with 99.9 % certainty for {interval.high:.1%} at most, and was for {accuracy:.1%} of its "

@@ -95,9 +95,12 @@ class World:
     skill: int = 180
     kind: int = 1
     arrived: list[tuple[Any, Any]] = field(default_factory=lambda: [drawn(0, 1000)])
+    spoilt: str | None = None  # why the images cannot be prepared
     breaks: Callable[[], NoReturn] | None = None  # instead of the training
 
     def prepare(self, changes: list[str]) -> list[StageRun]:
+        if self.spoilt:
+            raise StageFailed(self.spoilt)
         folder = Path("data/prepared")
         folder.mkdir(parents=True, exist_ok=True)
         images, labels_ = (np.concatenate(parts) for parts in zip(*self.arrived, strict=True))
@@ -145,13 +148,6 @@ def world(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def killed() -> NoReturn:
     raise KeyboardInterrupt
-
-
-def failed(reason: str) -> Callable[[], NoReturn]:
-    def fail() -> NoReturn:
-        raise StageFailed(reason)
-
-    return fail
 
 
 def test_a_month(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,9 +209,9 @@ def test_a_month(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert a_night(arrived=[*old, drawn(5, 60, labels=2)]) == "Blocked"
     assert a_night(arrived=[drawn(6, 1000)]) == "Blocked"  # all that it knew is gone
     assert verdict().headline.startswith("Blocked: no model was trained")
-    assert a_night(arrived=old, breaks=failed("transform: 90 of 1,000 images cannot be read")) == "Blocked"
+    assert a_night(arrived=old, spoilt="transform: 90 of 1,000 images cannot be read") == "Blocked"
 
-    assert a_night(skill=240, kind=1, breaks=killed) == "killed"  # in its training
+    assert a_night(skill=240, kind=1, spoilt=None, breaks=killed) == "killed"  # in its training
     append = history.append
     with monkeypatch.context() as patch:
         patch.setattr(history, "append", lambda *_: killed())

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 from prefect.client.schemas.objects import State
 
@@ -18,10 +19,11 @@ from flows.promotion import arrivals, history, judgement
 from flows.runtime import branches, labels, night, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.data.datasets import DATASETS
-from tasks.dvc import StageFailed, StageRun
+from tasks.dvc import StageFailed, StageRun, StageTimedOut
 from tasks.gates.verdict import Verdict
+from tasks.harness.errors import StageError
 from tasks.params import whole
-from tasks.prepared import Card
+from tasks.prepared import Card, Split
 from tests.support.project import QUICK_DIGITS, copy_project
 
 MODEL = "7c1e" * 16
@@ -65,6 +67,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(retraining, "prepare", prepare)
     monkeypatch.setattr(retraining, "learn", learn)
     monkeypatch.setattr(arrivals, "look", lambda *_: Verdict("arrivals", "not run", ["no model is in service yet"]))
+    images = np.zeros((1, 1, 1, 1), np.uint8)
+    monkeypatch.setattr(Split, "read", lambda _: Split(images, np.zeros(1, np.int64)))
     monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest=MODEL))
     return found
 
@@ -172,12 +176,15 @@ def test_the_model_in_service_is_nothing_new(
 def test_a_model_that_was_taken_back_does_not_come_back_by_itself(
     tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = [SimpleNamespace(model=model, line=f"the line of {model}") for model in ("a", MODEL, "a")]
+    entries = [
+        SimpleNamespace(model=model, replaces=replaces, line=f"{model} for {replaces}")
+        for model, replaces in (("a", None), (MODEL, "a"), ("a", MODEL))
+    ]
     monkeypatch.setattr(history, "read", lambda root: entries)
     promoted(monkeypatch, lambda *_, **__: pytest.fail("it was judged"))
     state = run()
     assert state.name == "Nothing new"
-    assert str(state.message).endswith(f"was in service and was taken back: the line of {MODEL}")
+    assert str(state.message).endswith(f"was in service, and does not come back by itself: a for {MODEL}")
 
 
 def test_a_model_that_somebody_else_has_put_into_service_meanwhile_is_nothing_new(
@@ -245,13 +252,31 @@ def test_what_has_drifted_is_a_remark_of_the_verdict(
     assert said == [(["brightness has drifted"], verdict)]
 
 
-def test_data_that_fail_their_checks_block(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dataset", "error", "blocked"),
+    [
+        ("digits", StageFailed("transform: 3 of 40 images cannot be read"), True),
+        ("digits", StageTimedOut("transform: stopped after 3600 s"), False),
+        ("digits", StageFailed("transform: killed by SIGKILL"), False),
+        ("digits", StageFailed("download: no source delivered"), False),
+        ("folder", StageFailed("download: there is no image in data/inbox"), True),
+        ("folder", StageError("download.path = 'data/inbox': there is nothing of that name"), True),
+    ],
+)
+def test_data_that_cannot_be_trained_on_block_and_nothing_else_does(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, error: Exception, blocked: bool
+) -> None:
     def fail(changes: list[str]) -> NoReturn:
-        raise StageFailed("transform: 3 of 40 images cannot be read")
+        overrides.write(changes)
+        raise error
 
     monkeypatch.setattr(retraining, "prepare", fail)
-    state = run()
-    assert (state.name, state.is_failed()) == ("Blocked", True)
+    if blocked:
+        state = run(dataset=dataset)
+        assert (state.name, state.is_failed()) == ("Blocked", True)
+    else:
+        with pytest.raises(StageFailed):
+            run(dataset=dataset)
 
 
 def test_a_checkout_that_a_killed_night_has_left_is_replaced(

@@ -38,6 +38,22 @@ def test_the_images_that_it_was_trained_on_are_none(served: Path) -> None:
     assert (verdict.outcome, verdict.figures["arrivals"]) == ("not run", 0)
 
 
+def test_images_that_are_held_out_now_are_not_gone(served: Path) -> None:
+    for kind in ("images", "labels"):
+        train, test = (np.load(f"data/prepared/{name}_{kind}.npy") for name in ("train", "test"))
+        np.save(f"data/prepared/train_{kind}.npy", train[:2])
+        np.save(f"data/prepared/test_{kind}.npy", np.concatenate([test, train[2:]]))
+    assert look(served).figures["training images that are gone"] == 0
+
+
+@pytest.mark.parametrize("images", [0, 49])
+def test_few_arrivals_are_not_looked_at(served: Path, images: int) -> None:
+    arrive(images)
+    verdict = look(served)
+    assert verdict.outcome == "not run"
+    assert verdict.reasons == [f"{images} images have arrived, and retraining.arrivals.min_images is 50"]
+
+
 def test_new_images_are_looked_at_and_no_others(served: Path) -> None:
     arrive(60)
     verdict = look(served)
@@ -67,7 +83,7 @@ def test_before_there_is_a_model_there_is_nothing_to_compare_with(ready: Path) -
 def test_a_model_of_other_images_cannot_be_compared(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path("data/prepared/dataset.json")
     path.write_text(path.read_text().replace('"T-shirt/top"', '"Shirt/top"'))
-    assert look(served).reasons[0].endswith("in service, has other classes or takes other images")
+    assert look(served).reasons[0].endswith("in service, has other classes, or takes other images")
 
 
 @pytest.mark.parametrize(("count", "most", "chosen"), [(5, 3, [0, 2, 4]), (3, 5, [0, 1, 2]), (1, 5, [0]), (0, 5, [])])

@@ -73,6 +73,7 @@ def _promote_all(root: Path, own: int, won: "multiprocessing.Queue[int]") -> Non
         won.put(number)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
 def test_of_several_at_once_one_wins_each_time_and_the_pointer_is_valid_throughout(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     won: multiprocessing.Queue[int] = context.Queue()
@@ -125,6 +126,15 @@ def test_a_hole_is_named(tmp_path: Path) -> None:
     (tmp_path / "history/000002.json").unlink()
     with pytest.raises(StageError, match=r"000003\.json should be entry 2, and is entry 3; no command makes it"):
         history.read(tmp_path)
+
+
+def test_the_last_entry_is_missed_by_the_pointer(tmp_path: Path) -> None:
+    for number in (1, 2):
+        history.append(tmp_path, entry(number))
+    (tmp_path / "history/000002.json").unlink()
+    with pytest.raises(StageError, match=r"champion\.json names entry 2, and .* ends with 1; no command makes it anew"):
+        history.read(tmp_path)
+    assert json.loads((tmp_path / "champion.json").read_text())["number"] == 2
 
 
 def test_an_entry_that_does_not_follow_is_named(tmp_path: Path) -> None:

@@ -14,13 +14,14 @@ import pytest
 
 from flows import history as history_command
 from flows import promote, rollback, why
-from flows.promotion import answers, candidate, history, judge, judgement, looks, store
+from flows.promotion import answers, arrivals, candidate, history, judge, judgement, looks, store
 from flows.promotion.history import Entry
 from tasks.gates import quality, serving
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_json
 from tasks.params import whole
+from tasks.prepared import Split
 from tests.flows.promotion.conftest import Variant
 
 
@@ -221,11 +222,11 @@ def test_test_images_that_the_champion_was_trained_on_do_not_count(ready: Path, 
 
 def test_looks_are_counted_until_a_quarter_of_the_images_is_new(tmp_path: Path) -> None:
     images = np.arange(100, dtype=np.uint64)
-    assert [looks.count(tmp_path, images) for _ in range(3)] == [1, 2, 3]
-    assert looks.count(tmp_path, np.concatenate([images[24:], images[:24] + 1000])) == 4
-    assert looks.count(tmp_path, np.concatenate([images[25:], images[:25] + 1000])) == 1
-    (tmp_path / "looks.npz").write_bytes(b"cut off")
-    assert looks.count(tmp_path, images) == 1
+    assert [looks.count(tmp_path, "digits", images) for _ in range(3)] == [1, 2, 3]
+    assert looks.count(tmp_path, "digits", np.concatenate([images[24:], images[:24] + 1000])) == 4
+    assert looks.count(tmp_path, "digits", np.concatenate([images[25:], images[:25] + 1000])) == 1
+    (tmp_path / "looks-digits.npz").write_bytes(b"cut off")
+    assert looks.count(tmp_path, "digits", images) == 1
 
 
 def test_the_fiftieth_look_is_remarked(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +308,9 @@ def test_beside_a_damaged_champion_a_model_goes_into_service_by_force_alone(read
     found, _ = judgement.read_last(ready) or pytest.fail("there is no verdict")
     assert "model.onnx missing, or not what entry 1 put into service" in found.blessing("quality").reasons[0]
     run("--force", "--reason", "the disk")
-    assert len(history.read(ready)) == 2
+    entries = history.read(ready)
+    assert len(entries) == 2
+    assert arrivals.look(ready, entries, whole.load()).figures["arrivals"] == 0, "and nights go on"
 
 
 def test_a_promotion_that_was_killed_is_done_again(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,13 +368,18 @@ def test_a_verdict_stands_for_the_same_model_champion_and_limits(ready: Path, va
     run()
     (first,) = history.read(ready)
     other, limits = variant("another"), whole.load().retraining.model_dump()
-    assert judgement.worse(ready, other, first.model, limits) is None
+    images = store.name_of(store.digests(Split.read("test").images))
+    assert judgement.worse(ready, other, first.model, limits, images) is None
     with pytest.raises(SystemExit):
         run()
-    assert judgement.worse(ready, other, first.model, limits)
-    assert judgement.worse(ready, other, None, limits) is None
-    assert judgement.worse(ready, other, first.model, {**limits, "rule": "not_worse"}) is None
-    assert judgement.worse(ready, first.model, None, limits) is None, "it passed: a kill may have kept it from service"
+    assert judgement.worse(ready, other, first.model, limits, images)
+    assert judgement.worse(ready, other, first.model, limits, "other images") is None
+    assert judgement.worse(ready, other, None, limits, images) is None
+    assert judgement.worse(ready, other, first.model, {**limits, "rule": "not_worse"}, images) is None
+    assert judgement.worse(ready, first.model, None, limits, images) is None, "it passed: a kill may have kept it away"
+    for path in ready.glob(f"verdicts/*-{other[:7]}.json"):
+        path.write_text("")
+    assert judgement.worse(ready, other, first.model, limits, images) is None
 
 
 @pytest.mark.usefixtures("blessed")
@@ -451,3 +459,18 @@ def test_losses_are_counted_from_the_last_model_that_was_found_better() -> None:
     not_worse = replace(better, number=4, model="d" * 64, rule="not_worse")
     assert judge.last_better([first, not_worse]) == first
     assert judge.last_better([first, better, not_worse, forced]) == better
+    back = replace(first, number=5, action="rolled back", replaces=better.model)
+    assert judge.last_better([first, better, back]) == first
+
+
+def test_what_has_rotted_is_not_blessed_anew(ready: Path, variant: Variant) -> None:
+    run()
+    first = Path("models/model.onnx").read_bytes()
+    variant("another")
+    run("--force", "--reason", "x")
+    path = ready / history.read(ready)[0].model / "model.pth"
+    path.chmod(0o644)
+    path.write_bytes(b"rot")
+    Path("models/model.onnx").write_bytes(first)
+    with pytest.raises(SystemExit, match=r"model\.pth missing, or not what entry 1 put into service"):
+        run("--force", "--reason", "x")
