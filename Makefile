@@ -35,9 +35,8 @@ history: installed ## list the models that have been in service; AT=2026-11-20: 
 why: installed ## what was said of the model that was judged last, and what would have passed
 	@$(BIN)/python -m flows why
 
-# Two tests at a time: torch's threads, spinning while they wait, would take the other's core. Files in their order: else those
-# of whole runs, few tests that take long, would come last, and one core idle beside the last of them.
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 
 unit: installed ## run all tests but the whole runs: in minutes
 	@$(PYTEST) --ignore=tests/runs $(ARGS)
