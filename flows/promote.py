@@ -7,7 +7,6 @@ Run:    python -m flows promote [--version VERSION] [--reason TEXT] [--force]; w
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,15 +15,15 @@ from pathlib import Path
 from flows.promotion import history, judgement, store
 from flows.promotion.answers import opened
 from flows.promotion.candidate import Candidate, of_models, of_registry
+from flows.promotion.command import add_reason, ending
 from flows.promotion.history import DIGITS, Conflict, Entry
 from flows.promotion.judge import Judged, judge
 from flows.report import summary, verdicts
 from flows.runtime import checkout, project_lock
 from flows.runtime.project_lock import ProjectLocked
-from flows.runtime.stopped import STOPPED_BY, Stopped, stop
 from serving.session import SessionError
 from tasks.gates.verdict import Verdict
-from tasks.harness.errors import ParamsError, StageError
+from tasks.harness.errors import StageError
 from tasks.harness.records import to_json
 from tasks.params import whole
 from tasks.params.whole import Params
@@ -43,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="DIGITS",
         help="one that has been in service: its first digits (default: VERSION, else what is in models/)",
     )
-    parser.add_argument(
-        "--reason", default=os.environ.get("REASON") or None, metavar="TEXT", help="why, for the history (REASON)"
-    )
+    add_reason(parser)
     parser.add_argument(
         "--force",
         action="store_true",
@@ -57,21 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"FORCE={os.environ['FORCE']!r} is neither 1 nor 0")
     if options.force and not options.reason:
         parser.error('by force only with a reason, which the history keeps: FORCE=1 REASON="..."')
-    for number in STOPPED_BY:
-        signal.signal(number, stop)
-    try:
-        checkout.check()
-        with project_lock.hold():
-            promote(history.registry(), whole.load(), options.version, options.reason, options.force)
-    except Refused as refused:
-        sys.exit(f'promote: {refused}. FORCE=1 REASON="..." does it all the same')
-    except (ParamsError, StageError, OSError) as error:
-        sys.exit(f"promote: {error}")
-    except Stopped as stopped:
-        print("promote: stopped; make history says what is in service", file=sys.stderr)
-        sys.exit(128 + stopped.number)
-    except ProjectLocked as error:
-        sys.exit(f"promote: {error.holder} is at work; its model can be judged when it has ended")
+    with ending("promote"):
+        try:
+            checkout.check()
+            with project_lock.hold():
+                root, params, version = history.registry(), whole.load(), options.version
+                candidate = of_registry(root, store.find(history.read(root), version)) if version else of_models()
+                promote(root, params, candidate, options.reason, options.force)
+        except Refused as refused:
+            sys.exit(f'promote: {refused}. FORCE=1 REASON="..." does it all the same')
+        except ProjectLocked as error:
+            sys.exit(f"promote: {error.holder} is at work; its model can be judged when it has ended")
 
 
 def _forced(text: str) -> bool | None:
@@ -81,7 +74,7 @@ def _forced(text: str) -> bool | None:
 def promote(
     root: Path,
     params: Params,
-    version: str | None = None,
+    candidate: Candidate,
     reason: str | None = None,
     force: bool = False,
     by: str | None = None,
@@ -91,7 +84,6 @@ def promote(
     """Judge a model, write what was said of it to a verdict file, and put it into service.
 
     Args:
-        version: the first digits of one that has been in service; None: what is in models/.
         by: who does; None: the person who runs this process.
         remarks: what else the verdict is to say.
         arrivals: what was found of the images that have come since the model in service was trained.
@@ -101,11 +93,10 @@ def promote(
 
     Raises:
         Refused: a blessing is missing, and it is not to be forced.
-        StageError: there is no such model, it cannot be judged, or the registry is damaged.
+        StageError: the model cannot be judged, or the registry is damaged.
     """
     while True:
         entries = history.read(root)
-        candidate = of_registry(root, store.find(entries, version)) if version else of_models()
         if entries and entries[-1].model == candidate.digest:
             print(f"{candidate.version} is in service already, since {entries[-1].time[:16]}")
             return None

@@ -105,10 +105,10 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
         remarks = [*remarks, *arrived.reasons]
     learn(prepared, started)
 
-    model, keep_days = of_models().digest, params.retraining.keep_days
+    candidate, keep_days = of_models(), params.retraining.keep_days
     entries = history.read(root)  # somebody may have put another model into service meanwhile
     champion = entries[-1].model if entries else None
-    version = model[: history.DIGITS]
+    model, version = candidate.digest, candidate.version
     if champion == model:
         kept = published(checkout, PROMOTED, model, keep_days)  # unless the night that put it there has
         return nothing_new(f"{version}, in service, is what would be trained{kept}")
@@ -118,7 +118,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     if verdict := judgement.worse(root, model, champion, params.retraining.model_dump(), test_set):
         return nothing_new(f"{version} was judged at {verdict.time[:16]} UTC and not found good enough")
     try:
-        entry = promote(root, params, by=by, remarks=remarks, arrivals=arrived)
+        entry = promote(root, params, candidate, by=by, remarks=remarks, arrivals=arrived)
     except Refused as refused:
         name, message = branches.REFUSED, str(refused)
     else:

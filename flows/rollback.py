@@ -8,19 +8,18 @@ Run:    python -m flows rollback --reason TEXT [--to VERSION]; without options R
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from flows.promotion import history, store
+from flows.promotion.command import add_reason, ending
 from flows.promotion.history import Conflict, Entry
 from flows.report import summary, verdicts
-from flows.runtime.stopped import STOPPED_BY, Stopped, stop
 from tasks.gates import serving
 from tasks.harness import section
-from tasks.harness.errors import ParamsError, StageError
+from tasks.harness.errors import StageError
 from tasks.params.export import Export
 
 
@@ -32,21 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="DIGITS",
         help="the first digits of its SHA-256 (default: TO, else the model that the one in service has replaced)",
     )
-    parser.add_argument(
-        "--reason", default=os.environ.get("REASON") or None, metavar="TEXT", help="why, for the history (REASON)"
-    )
+    add_reason(parser)
     options = parser.parse_args(arguments)
     if not options.reason:
         parser.error('a reason is needed, which the history keeps: REASON="..."')
-    for number in STOPPED_BY:
-        signal.signal(number, stop)
-    try:
-        rollback(history.registry(), section.load(Export).provider, options.to, options.reason)
-    except (ParamsError, StageError, Conflict, OSError) as error:
-        sys.exit(f"rollback: {error}")
-    except Stopped as stopped:
-        print("rollback: stopped; make history says what is in service", file=sys.stderr)
-        sys.exit(128 + stopped.number)
+    with ending("rollback"):
+        try:
+            rollback(history.registry(), section.load(Export).provider, options.to, options.reason)
+        except Conflict as error:
+            sys.exit(f"rollback: {error}")
 
 
 def rollback(root: Path, provider: str, version: str | None, reason: str) -> Entry:

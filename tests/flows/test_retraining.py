@@ -69,7 +69,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(arrivals, "look", lambda *_: Verdict("arrivals", "not run", ["no model is in service yet"]))
     images = np.zeros((1, 1, 1, 1), np.uint8)
     monkeypatch.setattr(Split, "read", lambda _: Split(images, np.zeros(1, np.int64)))
-    monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest=MODEL))
+    monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest=MODEL, version=MODEL[:7]))
     return found
 
 
@@ -113,7 +113,7 @@ def test_a_night_trains_what_was_committed_in_a_checkout_of_its_own(
     tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Any] = []
-    promoted(monkeypatch, lambda root, params, by, remarks, arrivals: said.append((root, remarks)))
+    promoted(monkeypatch, lambda root, params, candidate, by, remarks, arrivals: said.append((root, remarks)))
     before = git("status", "--porcelain")
     state = run()
     assert state.name == "Promoted"
@@ -326,7 +326,7 @@ def test_a_branch_goes_to_the_remote_and_one_that_does_not_is_told(
     assert str(state.message).endswith(", at origin, too")
     assert git("ls-remote", "origin", branch)
     git("remote", "set-url", "origin", str(tmp_path / "gone"))
-    monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest="a3f9" * 16))
+    monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest="a3f9" * 16, version="a3f9a3f"))
     state = run()
     assert state.name == "Promoted"
     assert "its branch is not where it should be: git push failed" in str(state.message)
