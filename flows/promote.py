@@ -21,6 +21,7 @@ from flows.promotion.judge import Judged, judge
 from flows.report import summary, verdicts
 from flows.runtime import checkout, project_lock
 from flows.runtime.project_lock import ProjectLocked
+from serving.probe import GOLDEN
 from serving.session import SessionError
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
@@ -129,7 +130,7 @@ def put_into_service(
         candidate.digest,
         {
             **candidate.files,
-            store.GOLDEN: to_json(judged.golden).encode(),
+            GOLDEN: to_json(judged.golden).encode(),
             store.VERDICT: to_json(asdict(found)).encode(),
             store.REFERENCE: reference(candidate, params),
         },

@@ -68,7 +68,7 @@ def retraining(
             night.link(overrides.check(changes))
             state = trained(checkout, changes, remarks)
     except StageFailed as failed:
-        logger.error("%s\nlog: %s", failed.reason, night.KEPT / log_path(failed.stage).relative_to(".cache"))
+        logger.error(with_log(failed))
         raise
     except (StageError, ParamsError, OSError) as refused:  # the sentence is all there is to say
         logger.error(str(refused))
@@ -94,8 +94,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     except StageFailed as failed:
         if not is_of_data(failed, whole.load()):
             raise
-        log = night.KEPT / log_path(failed.stage).relative_to(".cache")
-        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {failed.reason}\nlog: {log}")
+        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {with_log(failed)}")
     params, entries = whole.load(), history.read(root)
     arrived = arrivals.look(root, entries, params)
     if arrived.outcome == "failed":
@@ -126,6 +125,11 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
             return nothing_new(f"{version} was put into service meanwhile")
         name, message = PROMOTED, entry.line
     return Completed(name=name, message=f"{message}{published(checkout, name, model, keep_days)}")
+
+
+def with_log(failed: StageFailed) -> str:
+    """Say why a stage of a night has failed, and where its log outlives the checkout."""
+    return f"{failed.reason}\nlog: {night.KEPT / log_path(failed.stage).relative_to('.cache')}"
 
 
 def is_of_data(failed: StageFailed, params: Params) -> bool:

@@ -17,6 +17,7 @@ from flows.promotion import history, store
 from flows.promotion.command import add_reason, ending
 from flows.promotion.history import Conflict, Entry
 from flows.report import summary, verdicts
+from serving.probe import GOLDEN, MODEL
 from tasks.gates import serving
 from tasks.harness import section
 from tasks.harness.errors import StageError
@@ -65,8 +66,8 @@ def rollback(root: Path, provider: str, version: str | None, reason: str) -> Ent
     if earlier.model == last.model:
         raise StageError(f"{last.version} is in service already, since {last.time[:16]}")
     folder = store.check(root, earlier)
-    golden = json.loads((folder / store.GOLDEN).read_text(encoding="utf-8"))
-    verdict = serving.gate((folder / store.MODEL).read_bytes(), golden, provider, limits=None)
+    golden = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
+    verdict = serving.gate((folder / MODEL).read_bytes(), golden, provider, limits=None)
     print(summary.row("serving", verdicts.line(verdict)), flush=True)
     if not verdict.passed:
         raise StageError(f"{earlier.version} is not put into service: {verdicts.line(verdict)}")

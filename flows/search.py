@@ -33,7 +33,6 @@ from flows.trials.space import Space, Values, override
 from flows.trials.study import Study
 from tasks import dvc
 from tasks.data import strangers
-from tasks.data.datasets import DATASETS
 from tasks.harness import lock
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.lock import Locked
@@ -89,10 +88,8 @@ def search() -> None:
     space = Space(params.search.space, base)
     strangers.check()
     links = bool(inbox.links_to_folders(params.download))
-    own = [params.download.path] if DATASETS[params.download.dataset].format == "files" else []
-    own += [path for path in weights(params, space) if path != "hub"]
-    if mirror := os.environ.get("DATA_MIRROR"):
-        os.environ["DATA_MIRROR"] = mirror if "://" in mirror else str(Path(mirror).absolute())
+    own = clone.own(params, weights(params, space))
+    clone.name_mirror_from_root()
     checkouts = [
         checkout.make(FOLDER / f"checkouts/{number}", FOLDER / f"caches/{number}", own) for number in range(at_a_time)
     ]

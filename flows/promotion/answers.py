@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.model import Predictor
+from serving.probe import MODEL
 from serving.session import SessionError
 from tasks.gates.quality import Answers
-from tasks.harness.errors import StageError
-from tasks.prepared import Split
+from tasks.harness.errors import StageError, listed
+from tasks.prepared import Card, Split
 
 Indices = NDArray[np.int64]
+NAMED = 5  # classes in a message
 
 
 def answers(predictor: Predictor, split: Split, batch_size: int, chosen: Indices | None = None) -> Answers:
@@ -27,6 +29,17 @@ def answers(predictor: Predictor, split: Split, batch_size: int, chosen: Indices
     return Answers(np.concatenate(probabilities), split.labels[chosen])
 
 
+def difference(predictor: Predictor, card: Card) -> str | None:
+    """Say which other images than those of the data a model is for; None: it is for them."""
+    if predictor.class_names != card.class_names:
+        its, those = (listed(names, NAMED) for names in (predictor.class_names, card.class_names))
+        return f"its classes are {its}, those of the data {those}"
+    if list(predictor.image_shape) != card.image_shape:
+        its, those = (" x ".join(map(str, shape)) for shape in (predictor.image_shape, card.image_shape))
+        return f"it takes images of {its}, those of the data are {those}"
+    return None
+
+
 def opened(model: bytes, provider: str, name: str) -> Predictor:
     """Open a model that has been read already, so that what is judged is what goes into service.
 
@@ -37,7 +50,7 @@ def opened(model: bytes, provider: str, name: str) -> Predictor:
         StageError: it cannot be opened.
     """
     with TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
+        path = Path(folder, MODEL)
         path.write_bytes(model)
         try:
             return Predictor(path, provider)

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from flows.promotion import history, store
-from flows.promotion.answers import answers, opened
+from flows.promotion.answers import answers, difference, opened
 from flows.promotion.history import AGAIN, Entry
 from flows.promotion.judgement import Judgement
+from serving.probe import MODEL
 from serving.session import SessionError
 from tasks.gates import drift
 from tasks.gates.drift import Arrived, Recorded
@@ -32,12 +33,10 @@ def look(root: Path, entries: list[Entry], params: Params) -> Verdict:
     champion, card, train, limits = entries[-1], Card.read(), Split.read("train"), params.retraining.arrivals
     folder = store.check(root, champion)
     try:
-        predictor = opened((folder / store.MODEL).read_bytes(), params.export.provider, f"version {champion.version}")
+        predictor = opened((folder / MODEL).read_bytes(), params.export.provider, f"version {champion.version}")
     except StageError as error:
         return _not_run(str(error))
-    if (predictor.class_names, predictor.resize) != (card.class_names, card.resize) or (
-        list(predictor.image_shape) != card.image_shape
-    ):
+    if difference(predictor, card) or predictor.resize != card.resize:
         return _not_run(f"{champion.version}, in service, has other classes, or takes other images")
     judged = read_record(folder / store.VERDICT, Judgement, AGAIN)
     accuracy = judged.blessing("quality").figures.get("accuracy")

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.promotion import store
 from flows.promotion.history import AGAIN, DIGITS, Entry
 from flows.promotion.judgement import Judgement
+from serving.probe import MODEL
 from tasks.dvc import stale
 from tasks.gates.drift import Digests
 from tasks.gates.parity import REPORT
@@ -35,7 +36,7 @@ class Candidate:
 
     @property
     def onnx(self) -> bytes:
-        return self.files[store.MODEL]
+        return self.files[MODEL]
 
 
 def of_models() -> Candidate:
@@ -52,7 +53,7 @@ def of_models() -> Candidate:
     except OSError as error:
         raise StageError(f"{error.filename} cannot be read: {error.strerror}; make run first") from None
     parity = Verdict.read(Path(REPORT)) or Verdict("parity", "not run", [f"{REPORT} holds no verdict"])
-    digest = sha256(files[store.MODEL]).hexdigest()
+    digest = sha256(files[MODEL]).hexdigest()
     return Candidate(digest, files, parity, lambda: store.digests(Split.read("train").images))
 
 

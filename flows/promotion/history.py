@@ -12,7 +12,8 @@ import getpass
 import os
 import platform
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from uuid import uuid4
 
 from pydantic import AfterValidator, Field
 
+from serving.probe import MODEL
 from tasks.gates.verdict import Outcome
 from tasks.harness import lock
 from tasks.harness.errors import StageError
@@ -150,7 +152,7 @@ def append(root: Path, entry: Entry) -> None:
 
 
 def champion(entry: Entry) -> Champion:
-    return Champion(f"{entry.model}/model.onnx", entry.model, entry.size, entry.number)
+    return Champion(f"{entry.model}/{MODEL}", entry.model, entry.size, entry.number)
 
 
 def now() -> datetime:
@@ -198,13 +200,25 @@ def _pointed(root: Path) -> Champion | None:
 
 def _point(root: Path) -> None:
     """Write the pointer anew. One process at a time, so that an older one never comes last."""
+    then = "; the entry is made, make history puts the pointer right"
+    with locked(root, f"writes the pointer {root / POINTER}", then):
+        write_json(root / POINTER, asdict(champion(_entries(root)[-1])))
+        sync(root / POINTER)
+        sync(root)
+
+
+@contextmanager
+def locked(root: Path, what: str, then: str = "") -> Iterator[None]:
+    """Change what of the registry is no entry and no folder of a model: one process at a time.
+
+    Args:
+        what: another process does if it has the lock for long, and what `then` is to be said.
+
+    Raises:
+        StageError: it has.
+    """
     try:
         with lock.hold(root / LOCK, WAIT_S):
-            write_json(root / POINTER, asdict(champion(_entries(root)[-1])))
-            sync(root / POINTER)
-            sync(root)
-    except Locked as locked:
-        raise StageError(
-            f"another process writes the pointer {root / POINTER} and does not end: {locked.holder}; "
-            "the entry is made, make history puts the pointer right"
-        ) from None
+            yield
+    except Locked as held:
+        raise StageError(f"another process {what} and does not end: {held.holder}{then}") from None

@@ -8,21 +8,19 @@ from typing import Any
 import numpy as np
 
 from flows.promotion import history, looks, store
-from flows.promotion.answers import answers, opened
+from flows.promotion.answers import answers, difference, opened
 from flows.promotion.candidate import Candidate
 from flows.promotion.history import Entry
 from flows.promotion.judgement import Judgement
-from serving.model import Predictor
+from serving.probe import MODEL
 from serving.session import SessionError
 from tasks.gates import quality, serving
 from tasks.gates.drift import Digests
 from tasks.gates.quality import Answers
 from tasks.gates.verdict import Verdict
-from tasks.harness.errors import StageError, listed
+from tasks.harness.errors import StageError
 from tasks.params.whole import Params
 from tasks.prepared import Card, Split
-
-NAMED = 5  # classes in a message
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,7 @@ def _answers(model: bytes, version: str, card: Card, test: Split, params: Params
         StageError: it cannot, as it has other classes, takes other images, or fails.
     """
     predictor = opened(model, params.export.provider, f"version {version}")
-    if predictor.class_names != card.class_names or list(predictor.image_shape) != card.image_shape:
-        what = _difference(predictor, card.class_names, card.image_shape)
+    if what := difference(predictor, card):
         raise StageError(f"version {version} cannot be judged on data/prepared: {what}")
     try:
         return answers(predictor, test, params.evaluate.batch_size)
@@ -122,7 +119,7 @@ def _quality(
     try:
         for entry in filter(None, (champion, last)):
             folder = store.check(root, entry)
-            model = (folder / store.MODEL).read_bytes()
+            model = (folder / MODEL).read_bytes()
             found[entry.model] = _answers(model, entry.version, card, test, params)
             known.append(store.read_reference(folder).digests)
     except StageError as error:
@@ -147,13 +144,3 @@ def last_better(entries: list[Entry]) -> Entry | None:
 
 def _was_better(entry: Entry) -> bool:
     return entry.replaces is None or (entry.rule == "better" and entry.blessings.get("quality") == "passed")
-
-
-def _difference(predictor: Predictor, class_names: list[str], image_shape: list[int]) -> str:
-    height, width, channels = predictor.image_shape
-    if predictor.class_names != class_names:
-        its, those = (listed(names, NAMED) for names in (predictor.class_names, class_names))
-        return f"its classes are {its}, those of the data {those}"
-    return (
-        f"it takes images of {height} x {width} x {channels}, those of the data are {' x '.join(map(str, image_shape))}"
-    )

@@ -9,10 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from flows.promotion.history import AGAIN, DIGITS, Digest, Moment
-from flows.report.verdicts import figure
+from flows.report import templating
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_record, write_json
@@ -97,13 +95,5 @@ def worse(root: Path, model: str, champion: str | None, limits: dict[str, Any], 
 
 def render(judgement: Judgement) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=PackageLoader("flows.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["value"] = figure
-    return environment.get_template("verdict.html.jinja").render(judgement=judgement)
+    template = templating.environment(html=True).get_template("verdict.html.jinja")
+    return template.render(judgement=judgement)

@@ -11,11 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.promotion.history import LOCK, WAIT_S
+from flows.promotion.history import locked
 from tasks.gates.drift import Digests
-from tasks.harness import lock
-from tasks.harness.errors import StageError
-from tasks.harness.lock import Locked
 from tasks.harness.replacing import replacing
 
 NEW = 0.25  # of the images: with so many the count begins anew
@@ -29,16 +26,13 @@ def count(root: Path, dataset: str, digests: Digests) -> int:
         StageError: another process has held the count for long.
     """
     root.mkdir(parents=True, exist_ok=True)
-    try:
-        with lock.hold(root / LOCK, WAIT_S):
-            path = root / f"looks-{dataset}.npz"
-            first, looks = _read(path)
-            if np.isin(digests, first, invert=True).mean() >= NEW:
-                first, looks = digests, 0
-            with replacing(path) as partial, partial.open("wb") as file:
-                np.savez(file, digests=first, looks=looks + 1)
-    except Locked as locked:
-        raise StageError(f"another process counts looks in {root} and does not end: {locked.holder}") from None
+    path = root / f"looks-{dataset}.npz"
+    with locked(root, f"counts looks in {root}"):
+        first, looks = _read(path)
+        if np.isin(digests, first, invert=True).mean() >= NEW:
+            first, looks = digests, 0
+        with replacing(path) as partial, partial.open("wb") as file:
+            np.savez(file, digests=first, looks=looks + 1)
     return looks + 1
 
 

@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from flows.promotion.answers import answers
 from flows.promotion.history import AGAIN, Entry, sync
 from serving.model import Predictor
+from serving.probe import MODEL
+from tasks.data.checks import digests_of
 from tasks.gates.drift import Digests, Reference, statistics
 from tasks.harness.code import sha256
 from tasks.harness.errors import StageError
 from tasks.prepared import Images, Split
 
-MODEL, GOLDEN, VERDICT, REFERENCE = "model.onnx", "golden.json", "verdict.json", "reference.npz"
+VERDICT, REFERENCE = "verdict.json", "reference.npz"
 SHORTEST = 4  # digits of a version
 PARTIAL, ABANDONED_S = ".partial-", 3600
 REMEMBERED = 2000  # training images, of which there is more than a digest
@@ -105,7 +107,7 @@ def find(entries: list[Entry], version: str) -> Entry:
 
 def digests(images: Images) -> Digests:
     """Return a 64-bit digest of each image, `uint64 [N]`."""
-    return np.fromiter((xxhash.xxh3_64_intdigest(image.data) for image in images), np.uint64, len(images))
+    return np.fromiter(digests_of(images), np.uint64, len(images))
 
 
 def name_of(images: Digests) -> str:

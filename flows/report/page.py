@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from flows import recipes
 from flows.recipes import Reaches
-from flows.report import charts, differences, summary, verdicts
+from flows.report import charts, differences, summary, templating, verdicts
 from flows.report.differences import Comparison
 from flows.report.verdicts import figure
 from flows.runtime import checkout, project_lock
@@ -113,15 +112,8 @@ def out_of_date(changed: list[str]) -> str:
 
 def render(path: Path, context: dict[str, Any]) -> str:
     """Fill in the template of `path`, report.html or report.md."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=path.suffix == ".html",
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"value": figure, "change": change, "md": markdown, "digits": digits, "revision": revision}
+    environment = templating.environment(html=path.suffix == ".html")
+    environment.filters |= {"change": change, "md": markdown, "digits": digits, "revision": revision}
     environment.globals |= {"MAX_ROWS": MAX_ROWS, "expected": expected}
     return environment.get_template(f"{path.name}.jinja").render(context)
 

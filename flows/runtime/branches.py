@@ -32,8 +32,7 @@ def keep(clone: Clone, home: Path, outcome: str, model: str) -> str | None:
         return None
     branch = f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{version}"
     git(clone.folder, "commit", "--quiet", "--no-verify", "-m", f"{outcome}: model {version} of a night [skip ci]")
-    quietly = ("--quiet", "--no-tags", "--no-write-fetch-head")
-    git(home, "fetch", *quietly, str(clone.git.absolute()), f"HEAD:refs/heads/{branch}")
+    clone.bring(home, f"HEAD:refs/heads/{branch}")
     return branch
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.data.datasets import DATASETS
 from tasks.harness.code import PACKAGES
 from tasks.harness.errors import StageError, shown
+from tasks.params.whole import Params
 
 NOT_YET_TRACKED = ("--others", "--exclude-standard", "--", *PACKAGES)  # modules that a trial may be about
 LIMIT_S = 600  # for a command of git
@@ -27,6 +29,15 @@ class Clone:
 
     git: Path
     folder: Path
+
+    def bring(self, home: Path, ref: str) -> None:
+        """Fetch a ref, `from:to`, from here into the repository of `home`.
+
+        Raises:
+            StageError: that failed.
+        """
+        quietly = ("--quiet", "--no-tags", "--no-write-fetch-head")
+        git(home, "fetch", *quietly, str(self.git.absolute()), ref)
 
 
 def make(place: Path, cache: Path, what: str, edits: bool) -> Clone:
@@ -137,13 +148,13 @@ def _copy(folder: Path) -> None:
             shutil.copy2(source, place, follow_symlinks=False)
 
 
-def link(own: Iterable[str], home: Path, folder: Path, what: str) -> None:
+def link(paths: Iterable[str], home: Path, folder: Path, what: str) -> None:
     """Link images and weights of the project at `home`, which git need not track, into its checkout at `folder`.
 
     Raises:
         StageError: a path leads out of the project.
     """
-    for path in map(Path, own):
+    for path in map(Path, paths):
         if path.is_absolute():
             continue
         if ".." in Path(os.path.normpath(path)).parts:
@@ -152,6 +163,18 @@ def link(own: Iterable[str], home: Path, folder: Path, what: str) -> None:
         for name in _not_there(path, home, folder):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).symlink_to((home / name).absolute())
+
+
+def own(params: Params, weights: Iterable[str | None]) -> list[str]:
+    """List the paths that a checkout may need of what git need not track: images of one's own, and weights."""
+    images = [params.download.path] if DATASETS[params.download.dataset].format == "files" else []
+    return images + [path for path in weights if path not in (None, "hub")]
+
+
+def name_mirror_from_root() -> None:
+    """Name the folder in DATA_MIRROR from /, for stages that run in a checkout elsewhere."""
+    if (mirror := os.environ.get("DATA_MIRROR")) and "://" not in mirror:
+        os.environ["DATA_MIRROR"] = str(Path(mirror).absolute())
 
 
 def _not_there(path: Path, home: Path, folder: Path) -> list[str]:

@@ -12,7 +12,6 @@ from flows.promotion import history
 from flows.runtime import clone
 from flows.runtime.clone import NOT_YET_TRACKED, Clone, git
 from flows.runtime.clone import listed as listed_by_git
-from tasks.data.datasets import DATASETS
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, listed
 from tasks.harness.section import PARAMS
@@ -24,7 +23,6 @@ CHECKOUT = FOLDER / "checkout"
 KEPT = FOLDER / "kept"  # what is .cache/ in the checkout: checkpoints and logs outlive it
 NAMED = 5  # files in a message
 MADE = ("dvc.lock", "reports/metrics.json")  # by a run, and no edit of anybody's
-
 
 _trees: list[Path] = []  # of the night that is at work in this process, if one is
 
@@ -49,8 +47,7 @@ def checkout() -> Iterator[Clone]:
     try:
         made = clone.make(tree / CHECKOUT, tree / KEPT, WHAT, edits=False)
         os.environ[history.VARIABLE] = str(history.registry().absolute())
-        if (mirror := os.environ.get("DATA_MIRROR")) and "://" not in mirror:
-            os.environ["DATA_MIRROR"] = str(Path(mirror).absolute())
+        clone.name_mirror_from_root()
         os.chdir(made.folder)
         yield made
     finally:
@@ -68,10 +65,7 @@ def link(params: Params) -> None:
     Raises:
         StageError: a path leads out of the project.
     """
-    weights = params.train.transfer.weights
-    own = [params.download.path] if DATASETS[params.download.dataset].format == "files" else []
-    own += [weights] if weights not in (None, "hub") else []
-    clone.link(own, home(), Path(), WHAT)
+    clone.link(clone.own(params, [params.train.transfer.weights]), home(), Path(), WHAT)
 
 
 def committed() -> Params:

@@ -76,8 +76,7 @@ class Checkout(Clone):
             return "; ".join(line for line in saved.stderr.splitlines() if line.startswith("ERROR: ")) or saved.stderr
         (ref,) = git(self.git, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").split()
         try:
-            quietly = ("--quiet", "--no-tags", "--no-write-fetch-head")
-            git(Path(), "fetch", *quietly, str(self.git.absolute()), f"+{ref}:{ref}")
+            self.bring(Path(), f"+{ref}:{ref}")
         except StageError as error:
             return str(error)
         return None

@@ -6,6 +6,7 @@ are copies if their pixels are the same once they have their final size: that is
 
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -98,6 +99,11 @@ class Report:
         )
 
 
+def digests_of(images: Images) -> Iterator[int]:
+    """Yield a digest of 64 bits of each image's pixels."""
+    return (xxhash.xxh3_64_intdigest(image.data) for image in images)
+
+
 class Checks:
     """What is remembered of each image: a digest of its pixels, and whether it is nearly constant."""
 
@@ -111,7 +117,7 @@ class Checks:
         digests = self.digests[split]
         first = len(digests)
         self.constant += [(split, first + int(index)) for index in np.flatnonzero(deviations.max(1) < NEARLY_CONSTANT)]
-        digests.extend(xxhash.xxh3_64_intdigest(image.data) for image in images)
+        digests.extend(digests_of(images))
 
     def groups(self) -> list[Group]:
         """Find the images that are there more than once: the places of each, in the order of the splits.

@@ -9,7 +9,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tasks.evaluation.record import BINS, Bin, ClassScores, Evaluation, Reliability, Temperature
+from tasks.evaluation.calibration import calibration, calibration_error
+from tasks.evaluation.record import ClassScores, Evaluation, Reliability, Temperature
 from tasks.model.batches import logits_of
 from tasks.prepared import Labels, Split
 
@@ -45,32 +46,8 @@ def of(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Scores:
     return Scores(labels.numpy(), predicted.numpy(), confidence.numpy(), loss.numpy())
 
 
-def calibration(scores: Scores) -> list[Bin]:
-    """Compare how sure the model is with how often it is right: a row for each bin of confidence that has images.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017: bins of equal width, closed on the right.
-    """
-    edges = np.linspace(0, 1, BINS + 1)
-    chosen = np.digitize(scores.confidence, edges[1:-1], right=True)
-    right = scores.predicted == scores.labels
-    return [
-        Bin(
-            confidence=float(scores.confidence[chosen == number].mean(dtype=np.float64)),
-            accuracy=float(right[chosen == number].mean()),
-            images=int((chosen == number).sum()),
-        )
-        for number in np.unique(chosen)
-    ]
-
-
-def calibration_error(bins: list[Bin]) -> float:
-    """Compute the expected calibration error: how far the bins of `calibration` are off, on average over the images."""
-    images = sum(row.images for row in bins)
-    return sum(row.images / images * abs(row.accuracy - row.confidence) for row in bins)
-
-
 def reliability(scores: Scores) -> Reliability:
-    bins = calibration(scores)
+    bins = calibration(scores.confidence, scores.predicted == scores.labels)
     return Reliability(float(scores.loss.mean(dtype=np.float64)), calibration_error(bins), bins)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, binomtest
 
-from tasks.evaluation.record import BINS
+from tasks.evaluation.calibration import calibration, calibration_error
 from tasks.gates.verdict import Figure, Verdict
 from tasks.params.retraining import Retraining, Rule
 from tasks.prepared import Labels
@@ -62,11 +62,7 @@ class Answers:
 
     @property
     def calibration_error(self) -> float:
-        """The expected calibration error, as tasks/evaluation/scores.py computes it."""
-        confidence = self.probabilities.max(1)
-        chosen = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
-        gaps = self.right - confidence.astype(np.float64)
-        return float(np.abs(np.bincount(chosen, gaps, BINS)).sum() / len(gaps))
+        return calibration_error(calibration(self.probabilities.max(1), self.right))
 
     def recall(self, label: int) -> float | None:
         """Return the share of the images of a class that it finds; None: there are none."""

@@ -8,6 +8,7 @@ import torch
 from sklearn.calibration import calibration_curve
 
 from tasks.evaluation import scores
+from tasks.evaluation.calibration import calibration, calibration_error
 from tasks.evaluation.record import BINS, ClassScores, Evaluation, Temperature
 
 NAMES = ["cat", "dog", "eel"]
@@ -47,11 +48,11 @@ def test_calibration_is_scikit_learns() -> None:
     logits = 2 * torch.randn((5000, 3), generator=generator)
     labels = torch.multinomial((logits / 2).softmax(1), 1, generator=generator).squeeze(1)  # it is too sure of itself
     found = scores.of(logits, labels)
-    bins = scores.calibration(found)
+    bins = calibration(found.confidence, found.predicted == found.labels)
     right, sure = calibration_curve(found.predicted == found.labels, found.confidence, n_bins=BINS)
     assert [row.accuracy for row in bins] == pytest.approx(right.tolist())
     assert [row.confidence for row in bins] == pytest.approx(sure.tolist())
     assert sum(row.images for row in bins) == 5000
     gaps = np.repeat(np.abs(right - sure), [row.images for row in bins])
-    assert scores.calibration_error(bins) == pytest.approx(gaps.mean())
-    assert scores.calibration_error(bins) > 0.05
+    assert calibration_error(bins) == pytest.approx(gaps.mean())
+    assert calibration_error(bins) > 0.05

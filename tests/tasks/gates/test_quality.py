@@ -133,8 +133,8 @@ def test_calibration_and_loss_are_those_that_others_compute() -> None:
     logits: Tensor = 3 * torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(500) % 4
     own = Answers(logits.softmax(1).numpy(), labels.numpy())
-    bins = scores.calibration(scores.of(logits, labels))
-    assert own.calibration_error == pytest.approx(scores.calibration_error(bins), abs=1e-6)
+    expected = scores.reliability(scores.of(logits, labels)).calibration_error
+    assert own.calibration_error == pytest.approx(expected, abs=1e-6)
     assert own.losses.mean() == pytest.approx(log_loss(own.labels, own.probabilities), rel=1e-5)
 
 
