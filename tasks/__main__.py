@@ -37,7 +37,15 @@ def run(stage: str) -> NoReturn:
     main = import_module(f"tasks.{stage}").main
     gc.freeze()  # what was imported stays
     gc.enable()
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        # In one piece: Python would write the line break apart, and of several processes one may write in between.
+        sys.stderr.flush()
+        os.write(2, f"{end.code}\n".encode(errors="backslashreplace"))
+        raise SystemExit(1) from None
     atexit._run_exitfuncs()  # as Python would now; worker processes are ended by one of them
     sys.stdout.flush()
     sys.stderr.flush()

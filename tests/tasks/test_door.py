@@ -1,5 +1,6 @@
 """python -m tasks STAGE: what it refuses before the stage."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,18 @@ def test_threads_wait_asleep_unless_the_environment_says_otherwise(
     assert (
         subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == expected
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes that keep what was written apart are Linux's")
+def test_why_a_stage_failed_is_written_in_one_piece(workspace: Path) -> None:
+    """Of several processes that fail at once, as of a training that is shared, each then has a line of its own."""
+    read, write = os.pipe2(os.O_DIRECT)
+    words, environment = ("-m", "tasks", "train"), {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    answer = subprocess.run((sys.executable, *words), env=environment, stderr=write, check=False)
+    os.close(write)
+    assert answer.returncode == 1
+    first, rest = os.read(read, 1 << 16), os.read(read, 1)
+    os.close(read)
+    assert first.startswith(b"train: data/prepared")
+    assert first.endswith(b"\n")
+    assert rest == b""
