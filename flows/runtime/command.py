@@ -116,6 +116,8 @@ def _leave_when_gone(used: Server, over: threading.Event) -> None:
         with dvc.AT_WORK:
             if not used.is_back() and not over.is_set():
                 server.kill(server.TEMPORARY)
+                for handler in logging.root.handlers:
+                    handler.acquire()  # never released: the flow's thread would log the end of the stage in between
                 os._exit(_say_gone(used.url))
 
 
@@ -125,16 +127,20 @@ def _say_gone(url: str) -> int:
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
         _say_stopped(number, error)
         return 128 + number
-    print(f"\ntraining stopped. {ServerGone(url)}", file=sys.stderr, flush=True)
+    _say(f"training stopped. {ServerGone(url)}")
     return 1
 
 
 def _say_stopped(number: signal.Signals, error: BaseException) -> None:
     where = "".join(f" {note}" for note in _notes(error))
     there = " there" if where else ""
-    print(
-        f"\ntraining was stopped by {number.name}{where}; the same command goes on{there}", file=sys.stderr, flush=True
-    )
+    _say(f"training was stopped by {number.name}{where}; the same command goes on{there}")
+
+
+def _say(last_words: str) -> None:
+    """Write them in one piece: `print` writes the line break apart, and other threads may write in between."""
+    sys.stderr.write(f"\n{last_words}\n")
+    sys.stderr.flush()
 
 
 def _notes(error: BaseException | None) -> Iterator[str]:
