@@ -3,10 +3,10 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := $(VENV)/bin
 # What names files or says when goes to Python by the environment, as it was typed: no shell reads it, nor make itself.
-$(foreach name,AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO VERSION WAIT,$(eval override $(name) := $$(value $(name))))
-export AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO VERSION WAIT
+$(foreach name,AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO URL VERSION WAIT,$(eval override $(name) := $$(value $(name))))
+export AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO URL VERSION WAIT
 
-.PHONY: help installed install run search schedule report promote rollback history why unit test bench check predict lock clean
+.PHONY: help installed install run search schedule notify report promote rollback history why unit test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ search: installed ## try the ranges under search: in params.yaml, beside the pro
 
 schedule: installed ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
 	@$(BIN)/python -m flows retraining
+
+notify: installed ## tell somebody how each night ended: URL=... as Apprise has it, URL=off nobody, without it who it is
+	@$(BIN)/python -m flows notify
 
 report: installed ## write reports/report.html and reports/report.md: all that there is to see of the last run
 	@$(BIN)/python -m flows report

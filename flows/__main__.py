@@ -20,6 +20,7 @@ COMMANDS = {
         "trials of the ranges in params.yaml, each through DVC in a checkout of its own: make search",
     ),
     "retraining": ("flows.runtime.schedule", "training on a schedule, with a Prefect server: make schedule"),
+    "notify": ("flows.notify", "tell somebody how each night ended: make notify"),
     "promote": ("flows.promote", "judge a model and put it into service: make promote"),
     "rollback": ("flows.rollback", "put an earlier model back into service: make rollback"),
     "history": ("flows.history", "which models have been in service: make history"),

@@ -133,7 +133,7 @@ def for_schedule() -> Iterator[Server]:
         yield _configured(url)
         return
     port = PREFECT_SERVER_API_PORT.value()
-    url = f"http://{HOST}:{port}/api"
+    url = _at(port)
     if not healthy(url):
         with _started(SCHEDULE, port, FINAL) as server:
             yield server
@@ -142,6 +142,29 @@ def for_schedule() -> Iterator[Server]:
         yield Server(url)
     finally:
         end(SCHEDULE)  # it may be that of a schedule that was killed; who else started it keeps it
+
+
+def of_schedule() -> Server:
+    """Return the server of a schedule that is at work, without ending anything.
+
+    Raises:
+        ServerError: it does not answer.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT
+
+    if url := PREFECT_API_URL.value():
+        return _configured(url)
+    url = _at(PREFECT_SERVER_API_PORT.value())
+    if not healthy(url):
+        raise ServerError(
+            f"a schedule is at work in this project, and its server does not answer at {url}: "
+            "it may be about to start, or PREFECT_SERVER_API_PORT was another"
+        )
+    return Server(url)
+
+
+def _at(port: int) -> str:
+    return f"http://{HOST}:{port}/api"
 
 
 def healthy(url: str) -> bool:
@@ -168,7 +191,7 @@ def _started(record: Path, port: int, settings: Mapping[str, str]) -> Iterator[S
             raise ServerError(
                 f"port {port} cannot be had ({error.strerror}): PREFECT_SERVER_API_PORT names another"
             ) from None
-        url = f"http://{HOST}:{bound.getsockname()[1]}/api"
+        url = _at(bound.getsockname()[1])
         process = _start(bound, settings)
     try:
         _note(process, record)
