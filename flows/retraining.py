@@ -6,6 +6,7 @@ Run:    python -m flows retraining, see flows/runtime/schedule.py
 """
 
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,13 +19,14 @@ from flows import overrides, recipes
 from flows.promote import Refused, promote
 from flows.promotion import arrivals, history, judgement, store
 from flows.promotion.candidate import of_models
+from flows.report import nights
 from flows.runtime import branches, labels, night, project_lock
 from flows.runtime.clone import Clone
 from flows.runtime.project_lock import ProjectLocked
 from flows.training import learn, prepare
 from tasks.data.datasets import DATASETS
 from tasks.dvc import StageFailed, StageTimedOut, log_path
-from tasks.harness.errors import ParamsError, StageError
+from tasks.harness.errors import ParamsError, StageError, listed
 from tasks.harness.section import Seed
 from tasks.params import whole
 from tasks.params.download import DatasetName
@@ -33,6 +35,7 @@ from tasks.params.whole import Params
 from tasks.prepared import Split
 
 PROMOTED = "Promoted"
+REASONS = 3  # in a state's message
 
 
 @flow(name="retraining", flow_run_name=labels.run_name)
@@ -66,10 +69,10 @@ def retraining(
             changes = recipes.for_dataset(dataset) if dataset else []
             changes += [f"{key}={value}" for key, value in form.items() if value is not None]
             night.link(overrides.check(changes))
-            state = trained(checkout, changes, remarks)
+            state = told(trained(checkout, changes, remarks))
     except StageFailed as failed:
-        logger.error(with_log(failed))
-        raise
+        name = "TimedOut" if isinstance(failed, StageTimedOut) else "Failed"
+        state = Failed(name=name, message=with_log(failed))  # raised, Prefect would say what it is called, and no log
     except (StageError, ParamsError, OSError) as refused:  # the sentence is all there is to say
         logger.error(str(refused))
         return Failed(message=str(refused))
@@ -85,8 +88,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     Args:
         remarks: what a person is to know of this night.
     """
-    started, root = datetime.now(UTC), history.registry()
-    by = f"run {flow_run.name}, {str(flow_run.id)[-12:]}"
+    started, root, by = datetime.now(UTC), history.registry(), this_run()
     try:
         prepared = prepare(changes)
     except StageError as error:  # the images cannot even be asked for
@@ -98,8 +100,8 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     params, entries = whole.load(), history.read(root)
     arrived = arrivals.look(root, entries, params)
     if arrived.outcome == "failed":
-        page = judgement.write(root, arrivals.blocked(arrived, entries, params, by, remarks))
-        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {'; '.join(arrived.reasons)}; see {page}")
+        judgement.write(root, arrivals.blocked(arrived, entries, params, by, remarks))
+        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {'; '.join(arrived.reasons)}")
     if arrived.passed:
         remarks = [*remarks, *arrived.reasons]
     learn(prepared, started)
@@ -125,6 +127,24 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
             return nothing_new(f"{version} was put into service meanwhile")
         name, message = PROMOTED, entry.line
     return Completed(name=name, message=f"{message}{published(checkout, name, model, keep_days)}")
+
+
+def this_run() -> str:
+    """Name this run as verdicts and the history do."""
+    return f"run {flow_run.name}, {str(flow_run.id)[-12:]}"
+
+
+def told(state: State[Any]) -> State[Any]:
+    """Show the verdict of this run, if it has one, in Prefect's UI, and say in its state why and where that is."""
+    last = None
+    with suppress(StageError):  # one that cannot be read is not of this run
+        last = judgement.read_last(history.registry())
+    if last and last[0].by == this_run():
+        judged, page = last[0], last[1].with_suffix(".html")
+        nights.publish(judged, page)
+        why = [listed(judged.reasons, REASONS, "; ")] if judged.reasons else []
+        state.message = "; ".join((str(state.message), *why, f"see {page}"))
+    return state
 
 
 def with_log(failed: StageFailed) -> str:

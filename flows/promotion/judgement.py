@@ -52,6 +52,11 @@ class Judgement:
         missing = [f"{verdict.gate} {verdict.outcome}" for verdict in self.blessings if not verdict.passed]
         return f"Refused: {', '.join(missing)}" if missing else "All three blessings passed"
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why the blessings that are missing are not there."""
+        return [reason for verdict in self.blessings if not verdict.passed for reason in verdict.reasons]
+
     def blessing(self, gate: str) -> Verdict:
         return next(verdict for verdict in self.blessings if verdict.gate == gate)
 

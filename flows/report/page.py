@@ -8,7 +8,6 @@ Run:    python -m flows report
 import argparse
 import base64
 import io
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,7 +26,6 @@ from flows.runtime.project_lock import ProjectLocked
 from tasks.dvc import stale
 from tasks.evaluation import pictures, tables
 from tasks.evaluation.record import Evaluation
-from tasks.gates.verdict import Figure
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
@@ -40,7 +38,6 @@ IMAGES_OF_A_KIND = 20
 MAX_ROWS = 50  # of a table
 MAX_CONFUSED = 3  # pairs of classes after an epoch
 MAX_SUSPECTS = 10  # in report.md
-MARKS = re.compile(r"[\\`*<>\[\]|~]|(?<![^\W_])_|_(?![^\W_])")  # what Markdown would take for its own
 THUMBNAIL = 160  # pixels, the longer side of an image at most
 
 Cell = dict[str, str]  # src, name, caption
@@ -113,7 +110,7 @@ def out_of_date(changed: list[str]) -> str:
 def render(path: Path, context: dict[str, Any]) -> str:
     """Fill in the template of `path`, report.html or report.md."""
     environment = templating.environment(html=path.suffix == ".html")
-    environment.filters |= {"change": change, "md": markdown, "digits": digits, "revision": revision}
+    environment.filters |= {"change": change, "digits": digits, "revision": revision}
     environment.globals |= {"MAX_ROWS": MAX_ROWS, "expected": expected}
     return environment.get_template(f"{path.name}.jinja").render(context)
 
@@ -142,11 +139,6 @@ def revision(commit: str) -> str:
     """Shorten a commit to ten digits, which git takes for it; `-dirty` stays."""
     digits, dash, dirty = commit.partition("-")
     return f"{digits[:10]}{dash}{dirty}"
-
-
-def markdown(something: Figure) -> str:
-    """Write a value into a line or a table of Markdown, so that it is read as it is."""
-    return MARKS.sub(r"\\\g<0>", figure(something)).replace("\n", " ")
 
 
 def _rows(path: str) -> list[dict[str, str]]:

@@ -5,8 +5,8 @@ import re
 
 from tasks.dvc import StageFailed
 
-# Prefect's last line of a task or a flow that has not succeeded, in which it repeats why.
-FINISHED = re.compile(r"(Finished in state \w+)\(.*\bStage(?:Failed|TimedOut)\b.*\)", re.DOTALL)
+# Prefect's last line of a task or a flow that has not succeeded, in which it repeats why, of a night and its log.
+FINISHED = re.compile(r"(Finished in state \w+)\(.*(?:\bStage(?:Failed|TimedOut)\b|\\nlog: ).*\)", re.DOTALL)
 # Of a task that is tried again: the last failure, if it comes to that, says why.
 RETRIED = re.compile(r"Task run failed with exception: \bStageFailed\b.* - (Retry \d+/\d+ will start .*)", re.DOTALL)
 TIMED_OUT = ("Task run failed due to timeout: StageTimedOut", "Flow run failed due to timeout: StageTimedOut")

@@ -22,6 +22,8 @@ from flows import history as history_command
 from flows import promote, retraining, rollback
 from flows.promotion import candidate, history, judgement, store
 from flows.promotion.history import Entry
+from flows.promotion.judgement import Judgement
+from flows.report import nights
 from flows.runtime import labels, night
 from flows.runtime.clone import Clone
 from tasks.dvc import StageFailed, StageRun
@@ -97,6 +99,7 @@ class World:
     arrived: list[tuple[Any, Any]] = field(default_factory=lambda: [drawn(0, 1000)])
     spoilt: str | None = None  # why the images cannot be prepared
     breaks: Callable[[], NoReturn] | None = None  # instead of the training
+    shown: list[Judgement] = field(default_factory=list)  # in Prefect's UI
 
     def prepare(self, changes: list[str]) -> list[StageRun]:
         if self.spoilt:
@@ -136,6 +139,8 @@ def world(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(night, "link", lambda _: None)
     monkeypatch.setattr(labels, "tag", lambda: None)
     monkeypatch.setattr(retraining, "published", lambda *_: "")
+    monkeypatch.setattr(nights, "publish", lambda judged, page: world.shown.append(judged))
+    monkeypatch.setattr(retraining, "this_run", lambda: f"run of {world.now}")
     monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setattr(retraining, "prepare", world.prepare)
     monkeypatch.setattr(retraining, "learn", world.learn)
@@ -172,6 +177,9 @@ def test_a_month(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
                 store.check(root, entry)
             pointer = json.loads((root / "champion.json").read_text())
             assert (pointer["number"], pointer["sha256"]) == (len(entries), entries[-1].model)
+        judged = [json.loads(path.read_text())["by"] for path in (root / "verdicts").glob("*.json")]
+        shown = name != "killed" and f"run of {world.now}" in judged
+        assert [one for one in world.shown if one.by == f"run of {world.now}"] == ([verdict()] if shown else [])
         states.append(name)
         return name
 

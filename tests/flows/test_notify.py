@@ -80,6 +80,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, socket.socket() as free:
         patch.chdir(folder)
         patch.delenv("URL", raising=False)
+        patch.setenv("PREFECT_HOME", str(folder / "home"))  # for the server, which is a process of its own
         write_params()
         free.bind((server.HOST, 0))
         port = free.getsockname()[1]

@@ -16,6 +16,8 @@ from prefect.client.schemas.objects import State
 from flows import overrides, retraining, why
 from flows.promote import Refused
 from flows.promotion import arrivals, history, judgement
+from flows.promotion.judgement import Judgement
+from flows.report import nights
 from flows.runtime import branches, labels, night, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.data.datasets import DATASETS
@@ -37,6 +39,14 @@ def tagged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     monkeypatch.setattr(labels, "tag", lambda: calls.append(True))
     monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))
     return calls
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Judgement, Path]]:
+    """What verdicts would be shown in Prefect's UI."""
+    verdicts: list[tuple[Judgement, Path]] = []
+    monkeypatch.setattr(nights, "publish", lambda judged, page: verdicts.append((judged, page)))
+    return verdicts
 
 
 @pytest.fixture
@@ -194,16 +204,18 @@ def test_a_model_that_somebody_else_has_put_into_service_meanwhile_is_nothing_ne
     assert run().name == "Nothing new"
 
 
+@pytest.mark.parametrize(("kind", "name"), [(StageFailed, "Failed"), (StageTimedOut, "TimedOut")])
 def test_a_stage_that_fails_leaves_its_log_and_no_checkout(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: type[StageFailed], name: str, tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(changes: list[str]) -> NoReturn:
-        raise StageFailed("train: the loss is not finite\nsecond line")
+        raise kind("train: the loss is not finite\nsecond line")
 
     monkeypatch.setattr(retraining, "prepare", fail)
-    with pytest.raises(StageFailed):
-        run()
-    assert "train: the loss is not finite\nsecond line\nlog: .cache/retraining/kept/logs/train.log" in caplog.text
+    state = run()
+    message = "train: the loss is not finite\nsecond line\nlog: .cache/retraining/kept/logs/train.log"
+    assert (state.type.value, state.name, state.message) == ("FAILED", name, message)
+    assert caplog.text.count(message) == 1
     assert Path.cwd() == tree
     assert not (tree / night.CHECKOUT).exists()
 
@@ -223,7 +235,10 @@ def test_images_that_the_checkout_cannot_find_fail_it_in_a_sentence(
 
 
 def test_arrivals_that_block_are_a_state_and_a_verdict_and_nothing_is_trained(
-    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tree: Path,
+    trained: list[dict[str, Any]],
+    shown: list[tuple[Judgement, Path]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     card = SimpleNamespace(name="digits", sizes={"test": 359})
     monkeypatch.setattr(Card, "read", lambda: card)
@@ -236,9 +251,37 @@ def test_arrivals_that_block_are_a_state_and_a_verdict_and_nothing_is_trained(
     assert last
     found, path = last
     assert path.name.endswith("-blocked.json")
+    assert shown == [(found, path.with_suffix(".html"))]
     assert found.headline == "Blocked: no model was trained, because of what has arrived"
     assert "all 60 arrivals are labelled 3" in why.text(found)
     assert "all 60 arrivals are labelled 3" in path.with_suffix(".html").read_text()
+
+
+def test_a_verdict_that_is_damaged_is_none_of_this_night(
+    tree: Path, trained: list[dict[str, Any]], shown: list[tuple[Judgement, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tree / "models/registry/verdicts"
+    folder.mkdir(parents=True)
+    (folder / "20261124T034100.000000Z-7c1e7c1.json").write_text("{")
+    promoted(monkeypatch, lambda *_, **__: None)
+    assert run().name == "Promoted"
+    assert shown == []
+
+
+def test_a_refusal_says_why_and_where_its_page_is(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = SimpleNamespace(by=retraining.this_run(), reasons=[f"reason {number}" for number in range(5)])
+    monkeypatch.setattr(judgement, "read_last", lambda root: (judged, root / "verdict.json"))
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise Refused("Refused: quality failed")
+
+    promoted(monkeypatch, refuse)
+    message = str(run().message)
+    assert message.startswith("Refused: quality failed; branch retraining/")
+    page = tree / "models/registry/verdict.html"
+    assert message.endswith(f"; reason 0; reason 1; reason 2 and 2 more; see {page}")
 
 
 def test_what_has_drifted_is_a_remark_of_the_verdict(
@@ -271,12 +314,8 @@ def test_data_that_cannot_be_trained_on_block_and_nothing_else_does(
         raise error
 
     monkeypatch.setattr(retraining, "prepare", fail)
-    if blocked:
-        state = run(dataset=dataset)
-        assert (state.name, state.is_failed()) == ("Blocked", True)
-    else:
-        with pytest.raises(StageFailed):
-            run(dataset=dataset)
+    state = run(dataset=dataset)
+    assert (state.name == "Blocked", state.is_failed()) == (blocked, True)
 
 
 def test_a_checkout_that_a_killed_night_has_left_is_replaced(

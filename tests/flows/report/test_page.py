@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.report import page, summary, verdicts
+from flows.report import page, summary, templating, verdicts
 from flows.runtime import last_good
 from tasks import transform
 from tasks.__main__ import STAGES
@@ -335,7 +335,7 @@ def test_names_are_text_and_not_html(reports: Path) -> None:
 
 
 def test_markdown_is_read_as_it_is_written() -> None:
-    assert page.markdown("__x__ *y* `z` a_b\n<!-- |") == "\\_\\_x\\_\\_ \\*y\\* \\`z\\` a_b \\<!-- \\|"
+    assert templating.markdown("__x__ *y* `z` a_b\n<!-- |") == "\\_\\_x\\_\\_ \\*y\\* \\`z\\` a_b \\<!-- \\|"
 
 
 def test_names_of_files_are_text_and_not_html(reports: Path) -> None:

@@ -29,6 +29,7 @@ FAILED = (
     "Finished in state Failed('Task run encountered an exception StageFailed: train: the loss is not finite')",
     "Finished in state Failed('Flow run encountered an exception: StageFailed: train: the loss\nis not finite')",
     """Finished in state TimedOut("Task run failed due to timeout: StageTimedOut('train: stopped after 1 s')")""",
+    r"Finished in state Failed('train: the loss is not finite\nlog: .cache/retraining/kept/logs/train.log')",
 )
 
 
@@ -47,7 +48,12 @@ def test_why_a_stage_failed_is_left_to_who_says_it_at_the_end(name: str) -> None
     records = [logging.makeLogRecord({"msg": message}) for message in FAILED]
     assert all(map(logger.filter, records))
     said = [record.getMessage() for record in records]
-    assert said == ["Finished in state Failed", "Finished in state Failed", "Finished in state TimedOut"]
+    assert said == [
+        "Finished in state Failed",
+        "Finished in state Failed",
+        "Finished in state TimedOut",
+        "Finished in state Failed",
+    ]
     assert logger.filters.count(log.TOLD_ONCE) == 1
 
 
