@@ -27,7 +27,7 @@ def publish(runs: Sequence[StageRun]) -> None:
         ],
     )
     create_markdown_artifact(
-        key=labels.key("report"), description="Whether the model may go live", markdown=markdown(runs, found)
+        key=labels.key("report"), description="What the training came to", markdown=markdown(runs, found)
     )
 
 

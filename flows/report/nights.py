@@ -23,7 +23,7 @@ def publish(judged: Judgement, page: Path) -> None:
             key=labels.key("comparison"), description="The candidate beside the model in service", table=table
         )
     create_link_artifact(
-        key=labels.key("page"),
+        key=labels.key("verdict-page"),
         link=page.absolute().as_uri(),
         link_text=str(page),
         # A click does nothing: no browser follows a link from a page of the network to a file.

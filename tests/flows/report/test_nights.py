@@ -96,7 +96,7 @@ def test_the_candidate_is_compared_on_the_images_that_the_model_in_service_had(
 )
 def test_without_two_models_nothing_is_compared(judged: Judgement, created: dict[str, dict[str, Any]]) -> None:
     nights.publish(judged, Path("verdict.html"))
-    assert created.keys() == {"verdict-pets-2-1a2b3c", "page-pets-2-1a2b3c"}
+    assert created.keys() == {"verdict-pets-2-1a2b3c", "verdict-page-pets-2-1a2b3c"}
 
 
 def test_a_blocked_night_says_what_stays_in_service(created: dict[str, dict[str, Any]]) -> None:
@@ -109,7 +109,7 @@ def test_a_blocked_night_says_what_stays_in_service(created: dict[str, dict[str,
 
 def test_the_page_is_linked_as_the_file_that_it_is(created: dict[str, dict[str, Any]], workspace: Path) -> None:
     nights.publish(REFUSED, Path("a folder/ver dict.html"))
-    page = created["page-pets-2-1a2b3c"]
+    page = created["verdict-page-pets-2-1a2b3c"]
     assert page["link"] == f"{workspace.as_uri()}/a%20folder/ver%20dict.html"
     assert page["link_text"] == "a folder/ver dict.html"
 
