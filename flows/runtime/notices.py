@@ -14,6 +14,7 @@ from prefect import get_client
 from prefect.blocks.abstract import NotificationError
 from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import BlockDocument
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
@@ -55,9 +56,11 @@ def deliver(url: str, subject: str, body: str) -> None:
 def told() -> str | None:
     """Return who is told, as `set_up` was given it; None: nobody."""
     with get_client(sync_client=True) as client:
-        found = _found(client)
+        found, block = _found(client), _block(client)
     if not found:
         return None
+    if block is None:
+        return f"{found[0].description}, but no longer: the address was removed in the UI"
     return f"{found[0].description}{'' if found[0].enabled else ', but that is paused in the UI'}"
 
 
@@ -67,12 +70,13 @@ def set_up(url: str, who: str) -> None:
     Args:
         who: the address without what is secret in it, for people.
     """
-    block = cast(UUID, Block(url=SecretStr(url)).save(labels.key("notify"), overwrite=True))
+    block = cast(UUID, Block(url=SecretStr(url)).save(_block_name(), overwrite=True))
     own: Labels = {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{labels.checkout()}"}
     nights: Labels = {"prefect.resource.role": "flow", "prefect.resource.name": "!training"}  # whose person looks on
     wanted = AutomationCore(
         name=_name(),
         description=who,
+        enabled=True,  # unless it is said, one that was paused stays so
         trigger=EventTrigger(
             expect={f"prefect.flow-run.{state}" for state in TOLD},
             match={"prefect.resource.id": "prefect.flow-run.*"},
@@ -89,22 +93,27 @@ def set_up(url: str, who: str) -> None:
             client.create_automation(wanted)
 
 
-def remove() -> bool:
-    """Tell nobody any more; return whether somebody was told."""
+def remove() -> None:
+    """Tell nobody any more."""
     with get_client(sync_client=True) as client:
-        found = _found(client)
-        for automation in found:
+        for automation in _found(client):
             client.delete_automation(automation.id)
-        with suppress(ObjectNotFound):
-            block = client.read_block_document_by_name(
-                labels.key("notify"), Block.get_block_type_slug(), include_secrets=False
-            )
+        if block := _block(client):
             client.delete_block_document(block.id)
-    return bool(found)
 
 
 def _found(client: SyncPrefectClient) -> list[Automation]:
     return client.read_automations_by_name(_name())
+
+
+def _block(client: SyncPrefectClient) -> BlockDocument | None:
+    with suppress(ObjectNotFound):
+        return client.read_block_document_by_name(_block_name(), Block.get_block_type_slug(), include_secrets=False)
+    return None
+
+
+def _block_name() -> str:
+    return labels.key("notify")
 
 
 def _name() -> str:

@@ -116,6 +116,12 @@ def used(project: Path, told_before: list[dict[str, str]]) -> Iterator[Server]:
         yield used
 
 
+@pytest.fixture
+def told(used: Server, webhook: Webhook) -> None:
+    """The webhook is told, whatever the test before has done."""
+    notices.set_up(webhook.url(), webhook.shown)
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left(webhook: Webhook) -> Iterator[None]:
     yield
@@ -156,7 +162,7 @@ def test_a_night_is_told_in_its_own_words_and_with_a_link_by_a_server_that_is_st
     assert (told["title"], told["message"]) == ("Refused: a night", f"{message}\n\n{where}/runs/flow-run/{run}")
 
 
-def test_who_is_told_of_which_states(used: Server, webhook: Webhook) -> None:
+def test_who_is_told_of_which_states(told: None, used: Server, webhook: Webhook) -> None:
     for state in ("Promoted", "Nothing new", "Refused", "Skipped", "Superseded", "Waiting"):
         ends(Completed(name=state))
     for name in ("Blocked", "Failed", "TimedOut"):
@@ -169,7 +175,7 @@ def test_who_is_told_of_which_states(used: Server, webhook: Webhook) -> None:
 
 
 def test_the_address_is_a_secret(
-    used: Server, told_before: list[dict[str, str]], capsys: pytest.CaptureFixture[str], webhook: Webhook
+    told: None, used: Server, told_before: list[dict[str, str]], capsys: pytest.CaptureFixture[str], webhook: Webhook
 ) -> None:
     assert ["URL" in environment for environment in told_before] == [False]
     notify.main([])
@@ -184,7 +190,7 @@ def test_the_address_is_a_secret(
 
 
 def test_an_address_that_takes_no_message_changes_nothing(
-    used: Server, webhook: Webhook, capsys: pytest.CaptureFixture[str]
+    told: None, used: Server, webhook: Webhook, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert re.fullmatch(
         re.escape(f"notify: {webhook.shown} did not take the message, so nothing was changed: ") + ".*error=404.",
@@ -196,7 +202,7 @@ def test_an_address_that_takes_no_message_changes_nothing(
 
 
 def test_a_second_address_replaces_the_first_and_nobody_is_told_after_off(
-    used: Server, webhook: Webhook, capsys: pytest.CaptureFixture[str]
+    told: None, used: Server, webhook: Webhook, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Webhook() as other:
         thread = threading.Thread(target=other.serve_forever, args=(0.01,))
@@ -225,8 +231,28 @@ def test_a_second_address_replaces_the_first_and_nobody_is_told_after_off(
         thread.join()
 
 
+def test_what_was_done_in_the_ui_is_said_and_mended(
+    told: None, used: Server, webhook: Webhook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with get_client(sync_client=True) as client:
+        client.pause_automation(notices._found(client)[0].id)
+    notify.main([])
+    assert capsys.readouterr().out.endswith(f"\ntold how nights end: {webhook.shown}, but that is paused in the UI\n")
+    with get_client(sync_client=True) as client:
+        client.delete_block_document(notices._block(client).id)  # type: ignore[union-attr]
+    notify.main([])
+    assert capsys.readouterr().out.endswith(", but no longer: the address was removed in the UI\n")
+    notify.main(["--url", webhook.url()])
+    webhook.got.get(timeout=SOON_S)
+    capsys.readouterr()
+    notify.main([])
+    assert capsys.readouterr().out.endswith(f"\ntold how nights end: {webhook.shown}\n")
+    ends(Failed())
+    assert titles(webhook) == ["Failed: a night"]
+
+
 def test_the_server_of_a_schedule_that_is_at_work_is_left_at_work(
-    used: Server, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+    told: None, used: Server, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hold(path: Path) -> NoReturn:
         assert path == project_lock.SCHEDULE
@@ -242,10 +268,10 @@ def test_the_server_of_a_schedule_that_is_at_work_is_left_at_work(
             assert "a schedule is at work in this project, and its server does not answer at " in refused()
 
 
-def test_a_message_that_cannot_be_delivered_at_night_shows_no_secret(used: Server, webhook: Webhook) -> None:
+def test_a_message_that_cannot_be_delivered_at_night_shows_no_secret(
+    told: None, used: Server, webhook: Webhook
+) -> None:
     gone = Webhook()
-    notify.main(["--url", webhook.url()])
-    webhook.got.get(timeout=SOON_S)
     notices.set_up(gone.url("gone-T0KEN"), "somebody")
     gone.server_close()
     ends(Failed(message="first"))
