@@ -130,9 +130,9 @@ def test_what_make_is_given_runs_no_second_command(target: str, variable: str, t
 
 def test_what_make_notify_is_given_runs_no_second_command_and_is_not_repeated(tmp_path: Path) -> None:
     answer = make(
-        "notify", f"URL=x y\"; touch {tmp_path}/shell; $(shell touch {tmp_path}/make) `touch {tmp_path}/quotes` '"
+        "notify", f"URL=ftp://x y\"; touch {tmp_path}/shell; $(shell touch {tmp_path}/make) `touch {tmp_path}/quotes` '"
     )
-    assert "notify: URL=... is no address that Apprise knows" in answer.stderr
+    assert "notify: URL=ftp://... is no address that Apprise knows" in answer.stderr
     assert "touch" not in answer.stdout + answer.stderr
     assert list(tmp_path.iterdir()) == []
 
