@@ -1,7 +1,7 @@
 """Tell somebody how each night ended: by mail, in a chat, at a webhook, wherever Apprise can send a message.
 
-Reads:  nothing of the project
-Writes: Prefect's database, in PREFECT_HOME or behind PREFECT_API_URL
+Reads:  Prefect's database, in PREFECT_HOME or behind PREFECT_API_URL
+Writes: the same
 Run:    python -m flows notify [--url URL]; without the option URL
 """
 
@@ -114,12 +114,10 @@ def addressed(url: str) -> tuple[str, str]:
     Raises:
         StageError: Apprise knows no such address. What was typed is not repeated.
     """
-    from apprise import Apprise, LogCapture, NotifyFormat
+    from apprise import Apprise, NotifyFormat
 
     found = Apprise()
-    with LogCapture():  # which would show it whole
-        known = found.add(url)
-    if not known:
+    if not found.add(url):
         scheme, separator, _ = url.partition("://")
         raise StageError(
             f"URL={f'{scheme}://...' if separator else '...'} is no address that Apprise knows: {EXAMPLES}"
