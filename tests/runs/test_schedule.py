@@ -133,6 +133,9 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert {run["state_name"] for run in runs} >= {"Crashed", "Promoted", "Nothing new", "Skipped"}
     assert {run["state_type"] for run in runs} <= {"COMPLETED", "CRASHED", "RUNNING", "PENDING"}
 
+    keys = {artifact["key"] for artifact in ask("artifacts/filter").json()}
+    assert keys == {labels.key(name) for name in ("metrics", "report", "verdict", "verdict-page")}, "of the first model"
+
     skipped = next(run for run in runs if run["state_name"] == "Skipped")
     assert {"digits", labels.checkout()} <= {*skipped["tags"]}
 
