@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 $(foreach name,AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO URL VERSION WAIT,$(eval override $(name) := $$(value $(name))))
 export AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO URL VERSION WAIT
 
-.PHONY: help installed install run search schedule notify report promote rollback history why unit test bench check predict lock clean
+.PHONY: help installed install run search schedule notify report promote rollback pull-champion history why unit test bench check predict lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: installed ## train, evaluate, export and verify; RECIPE=name or DATASET=name chooses one of recipes/
 	@$(BIN)/python -m flows run
@@ -31,6 +31,9 @@ promote: installed ## judge the model in models/, or VERSION=digits, and put it 
 
 rollback: installed ## put the model before it back into service, or TO=digits: REASON="..."
 	@$(BIN)/python -m flows rollback
+
+pull-champion: installed ## bring the model in service, and the history, from DVC's default remote to this machine
+	@$(BIN)/python -m flows pull_champion
 
 history: installed ## list the models that have been in service; AT=2026-11-20: the one then
 	@$(BIN)/python -m flows history

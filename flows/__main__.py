@@ -23,6 +23,7 @@ COMMANDS = {
     "notify": ("flows.notify", "tell somebody how each night ended: make notify"),
     "promote": ("flows.promote", "judge a model and put it into service: make promote"),
     "rollback": ("flows.rollback", "put an earlier model back into service: make rollback"),
+    "pull_champion": ("flows.pull_champion", "bring the model in service from the remote: make pull-champion"),
     "history": ("flows.history", "which models have been in service: make history"),
     "why": ("flows.why", "what was said of the model that was judged last: make why"),
     "report": ("flows.report.page", "what the last run came to, as a page: make report"),
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
         signal.signal(number, _end_before_it_began)  # until the command sets its own
     command, *rest = arguments or ["--help"]
     if command not in COMMANDS:
-        listed = "\n".join(f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items())
+        listed = "\n".join(f"  {name:<15}{what}" for name, (_, what) in COMMANDS.items())
         usage = f"usage: python -m flows COMMAND [OPTION]...\n\n{listed}"
         if command in ("-h", "--help"):
             print(usage)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.promotion import history, judgement, store
+from flows.promotion import history, judgement, shared, store
 from flows.promotion.answers import opened
 from flows.promotion.candidate import Candidate, of_models, of_registry
 from flows.promotion.command import add_reason, ending
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             checkout.check()
             with project_lock.hold():
                 root, params, version = history.registry(), whole.load(), options.version
-                candidate = of_registry(root, store.find(history.read(root), version)) if version else of_models()
+                candidate = of_registry(root, store.find(shared.read(root), version)) if version else of_models()
                 promote(root, params, candidate, options.reason, options.force)
         except Refused as refused:
             sys.exit(f'promote: {refused}. FORCE=1 REASON="..." does it all the same')
@@ -97,7 +97,7 @@ def promote(
         StageError: the model cannot be judged, or the registry is damaged.
     """
     while True:
-        entries = history.read(root)
+        entries = shared.read(root)
         if entries and entries[-1].model == candidate.digest:
             print(f"{candidate.version} is in service already, since {entries[-1].time[:16]}")
             return None
@@ -124,7 +124,7 @@ def put_into_service(
     found = judged.judgement
     quality = found.blessing("quality")
     if earlier := [entry for entry in entries if entry.model == candidate.digest]:
-        store.check(root, earlier[-1])
+        shared.folder(root, earlier[-1])
     files = store.put(
         root,
         candidate.digest,
@@ -152,7 +152,7 @@ def put_into_service(
         gain=gain if isinstance(gain, float) else None,
         p=p if isinstance(p, float) else None,
     )
-    history.append(root, entry)
+    shared.append(root, entry)
     print(entry.line)
     return entry
 

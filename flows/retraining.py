@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 
 from flows import overrides, recipes
 from flows.promote import Refused, promote
-from flows.promotion import arrivals, history, judgement, store
+from flows.promotion import arrivals, history, judgement, shared, store
 from flows.promotion.candidate import of_models
 from flows.report import nights
 from flows.runtime import branches, labels, night, project_lock
@@ -97,7 +97,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
         if not is_of_data(failed, whole.load()):
             raise
         return Failed(name="Blocked", message=f"Blocked, nothing was trained: {with_log(failed)}")
-    params, entries = whole.load(), history.read(root)
+    params, entries = whole.load(), shared.read(root)
     arrived = arrivals.look(root, entries, params)
     if arrived.outcome == "failed":
         judgement.write(root, arrivals.blocked(arrived, entries, params, by, remarks))
@@ -107,7 +107,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     learn(prepared, started)
 
     candidate, keep_days = of_models(), params.retraining.keep_days
-    entries = history.read(root)  # somebody may have put another model into service meanwhile
+    entries = shared.read(root)  # somebody may have put another model into service meanwhile
     champion = entries[-1].model if entries else None
     model, version = candidate.digest, candidate.version
     if champion == model:

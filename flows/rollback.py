@@ -6,19 +6,15 @@ Run:    python -m flows rollback --reason TEXT [--to VERSION]; without options R
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flows.promotion import history, store
-from flows.promotion.command import add_reason, ending
+from flows.promotion import history, shared, store
+from flows.promotion.command import add_reason, ending, try_model
 from flows.promotion.history import Conflict, Entry
-from flows.report import summary, verdicts
-from serving.probe import GOLDEN, MODEL
-from tasks.gates import serving
 from tasks.harness import section
 from tasks.harness.errors import StageError
 from tasks.params.export import Export
@@ -53,7 +49,7 @@ def rollback(root: Path, provider: str, version: str | None, reason: str) -> Ent
         StageError: there is no such model, it is in service, its files are damaged, or it does not answer as it did.
         Conflict: another model has been put into service meanwhile.
     """
-    entries = history.read(root)
+    entries = shared.read(root)
     if not entries:
         raise StageError(f"no model is in service yet: {root} has no history")
     last = entries[-1]
@@ -65,12 +61,7 @@ def rollback(root: Path, provider: str, version: str | None, reason: str) -> Ent
     earlier = store.find(entries, version)
     if earlier.model == last.model:
         raise StageError(f"{last.version} is in service already, since {last.time[:16]}")
-    folder = store.check(root, earlier)
-    golden = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
-    verdict = serving.gate((folder / MODEL).read_bytes(), golden, provider, limits=None)
-    print(summary.row("serving", verdicts.line(verdict)), flush=True)
-    if not verdict.passed:
-        raise StageError(f"{earlier.version} is not put into service: {verdicts.line(verdict)}")
+    verdict = try_model(shared.folder(root, earlier), provider)
     entry = replace(
         earlier,
         number=last.number + 1,
@@ -85,7 +76,7 @@ def rollback(root: Path, provider: str, version: str | None, reason: str) -> Ent
         gain=None,
         p=None,
     )
-    history.append(root, entry)
+    shared.append(root, entry)
     print(entry.line)
     return entry
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.promotion import history, store
+from flows.promotion import history, shared, store
 from flows.promotion.answers import answers, difference, opened
 from flows.promotion.history import AGAIN, Entry
 from flows.promotion.judgement import Judgement
@@ -31,7 +31,7 @@ def look(root: Path, entries: list[Entry], params: Params) -> Verdict:
     if not entries:
         return _not_run("no model is in service yet")
     champion, card, train, limits = entries[-1], Card.read(), Split.read("train"), params.retraining.arrivals
-    folder = store.check(root, champion)
+    folder = shared.folder(root, champion)
     try:
         predictor = opened((folder / MODEL).read_bytes(), params.export.provider, f"version {champion.version}")
     except StageError as error:

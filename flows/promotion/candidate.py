@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from flows.promotion import store
+from flows.promotion import shared, store
 from flows.promotion.history import AGAIN, DIGITS, Entry
 from flows.promotion.judgement import Judgement
 from serving.probe import MODEL
@@ -63,7 +63,7 @@ def of_registry(root: Path, entry: Entry) -> Candidate:
     Raises:
         StageError: its files are not what they were; or the prepared data are not what the parameters ask for.
     """
-    folder = store.check(root, entry)
+    folder = shared.folder(root, entry)
     if changed := [stage for stage in stale() if stage in ("download", "transform")]:
         raise StageError(f"data/prepared is out of date: {changed[0]} would run again; make run first")
     judged = read_record(folder / store.VERDICT, Judgement, AGAIN)

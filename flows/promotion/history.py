@@ -27,7 +27,7 @@ from tasks.gates.verdict import Outcome
 from tasks.harness import lock
 from tasks.harness.errors import StageError
 from tasks.harness.lock import Locked
-from tasks.harness.records import read_record, write_json
+from tasks.harness.records import read_record, to_json, write_json
 
 DEFAULT = Path("models/registry")
 VARIABLE = "REGISTRY"  # environment: where it lies instead
@@ -53,7 +53,14 @@ def _moment(text: str) -> str:
     return text
 
 
+def _file_name(text: str) -> str:
+    if text in ("", ".", "..") or "/" in text or "\0" in text:  # an entry may come from elsewhere, and leads nowhere
+        raise ValueError("should be the name of a file in the model's folder")
+    return text
+
+
 Digest = Annotated[str, AfterValidator(_digest)]
+FileName = Annotated[str, AfterValidator(_file_name)]
 Moment = Annotated[str, AfterValidator(_moment)]
 
 
@@ -71,7 +78,7 @@ class Entry:
     replaces: Digest | None  # the model in service until then; None: there was none
     model: Digest  # the SHA-256 of its model.onnx, which names its folder
     size: Annotated[int, Field(ge=1)]  # of it, in bytes
-    files: dict[str, Digest]  # everything in its folder
+    files: dict[FileName, Digest]  # everything in its folder
     by: str
     reason: str | None
     forced: bool  # though a blessing was missing
@@ -83,6 +90,11 @@ class Entry:
     @property
     def version(self) -> str:
         return self.model[:DIGITS]
+
+    @property
+    def name(self) -> str:
+        """Where the entry lies below the registry."""
+        return f"{HISTORY}/{self.number:06}.json"
 
     @property
     def line(self) -> str:
@@ -136,19 +148,28 @@ def append(root: Path, entry: Entry) -> None:
     Raises:
         Conflict: there is an entry of that number already.
     """
-    folder = root / HISTORY
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".partial-{uuid4()}"
     try:
-        write_json(partial, asdict(entry))
-        sync(partial)
-        os.link(partial, folder / f"{entry.number:06}.json")  # fails where there is one
+        create(root / entry.name, to_json(asdict(entry)).encode())
     except FileExistsError:
         raise Conflict(f"entry {entry.number} has been made by somebody else") from None
+    _point(root)
+
+
+def create(path: Path, content: bytes) -> None:
+    """Make a file that is not there, whole and for good, in one step of the file system.
+
+    Raises:
+        FileExistsError: there is one of that name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{uuid4()}")
+    try:
+        partial.write_bytes(content)
+        sync(partial)
+        os.link(partial, path)  # fails where there is one
     finally:
         partial.unlink(missing_ok=True)
-    sync(folder)
-    _point(root)
+    sync(path.parent)
 
 
 def champion(entry: Entry) -> Champion:
@@ -182,13 +203,24 @@ def _entries(root: Path) -> list[Entry]:
     entries: list[Entry] = []
     for path in paths:
         entry = read_record(path, Entry, AGAIN)
-        before = entries[-1] if entries else None
-        if path.name != f"{entry.number:06}.json" or entry.number != len(entries) + 1:
+        if path.name != Path(entry.name).name:
             raise StageError(f"{path} should be entry {len(entries) + 1}, and is entry {entry.number}; {AGAIN}")
-        if entry.replaces != (before and before.model):
-            raise StageError(f"{path} replaces {entry.replaces}, but {before and before.model} was in service; {AGAIN}")
+        check_follows(str(path), entry, entries)
         entries.append(entry)
     return entries
+
+
+def check_follows(where: str, entry: Entry, entries: list[Entry]) -> None:
+    """See that an entry, which lies `where`, is the next one after `entries`.
+
+    Raises:
+        StageError: it is not.
+    """
+    before = entries[-1].model if entries else None
+    if entry.number != len(entries) + 1:
+        raise StageError(f"{where} should be entry {len(entries) + 1}, and is entry {entry.number}; {AGAIN}")
+    if entry.replaces != before:
+        raise StageError(f"{where} replaces {entry.replaces}, but {before} was in service; {AGAIN}")
 
 
 def _pointed(root: Path) -> Champion | None:
@@ -199,12 +231,17 @@ def _pointed(root: Path) -> Champion | None:
 
 
 def _point(root: Path) -> None:
-    """Write the pointer anew. One process at a time, so that an older one never comes last."""
+    """Write the pointer anew. One process at a time, so that an older one never comes last.
+
+    It stays where it is while the model of the last entry is not here, but at the remote alone.
+    """
     then = "; the entry is made, make history puts the pointer right"
     with locked(root, f"writes the pointer {root / POINTER}", then):
-        write_json(root / POINTER, asdict(champion(_entries(root)[-1])))
-        sync(root / POINTER)
-        sync(root)
+        last = champion(_entries(root)[-1])
+        if (root / last.path).exists():
+            write_json(root / POINTER, asdict(last))
+            sync(root / POINTER)
+            sync(root)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.promotion import history, looks, store
+from flows.promotion import history, looks, shared, store
 from flows.promotion.answers import answers, difference, opened
 from flows.promotion.candidate import Candidate
 from flows.promotion.history import Entry
@@ -118,7 +118,7 @@ def _quality(
     found: dict[str, Answers] = {}
     try:
         for entry in filter(None, (champion, last)):
-            folder = store.check(root, entry)
+            folder = shared.folder(root, entry)
             model = (folder / MODEL).read_bytes()
             found[entry.model] = _answers(model, entry.version, card, test, params)
             known.append(store.read_reference(folder).digests)

@@ -35,9 +35,17 @@ def entry(number: int, model: str | None = None, replaces: str | None = None) ->
     )
 
 
+def append(root: Path, following: Entry) -> None:
+    """Make an entry whose model is there."""
+    path = root / history.champion(following).path
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    history.append(root, following)
+
+
 def test_entries_follow_each_other_and_the_pointer_is_the_last(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        history.append(tmp_path, entry(number))
+        append(tmp_path, entry(number))
     assert history.read(tmp_path) == [entry(1), entry(2), entry(3)]
     assert sorted(path.name for path in tmp_path.glob("history/*")) == ["000001.json", "000002.json", "000003.json"]
     pointer = json.loads((tmp_path / "champion.json").read_text())
@@ -52,9 +60,9 @@ def test_a_line_says_what_happened() -> None:
 
 
 def test_an_entry_is_made_once(tmp_path: Path) -> None:
-    history.append(tmp_path, entry(1))
+    append(tmp_path, entry(1))
     with pytest.raises(Conflict, match="entry 1 has been made by somebody else"):
-        history.append(tmp_path, entry(1, MODELS[7]))
+        append(tmp_path, entry(1, MODELS[7]))
     assert history.read(tmp_path) == [entry(1)]
     assert not list(tmp_path.glob("history/.partial-*"))
 
@@ -67,7 +75,7 @@ def _promote_all(root: Path, own: int, won: "multiprocessing.Queue[int]") -> Non
         number = len(before) + 1
         following = entry(number, MODELS[20 + own], before[-1].model if before else None)
         try:
-            history.append(root, following)
+            append(root, following)
         except Conflict:
             continue
         won.put(number)
@@ -93,9 +101,9 @@ def test_of_several_at_once_one_wins_each_time_and_the_pointer_is_valid_througho
 
 @pytest.mark.parametrize("pointer", [None, "", "{}", '{"schema_version": 1, "number": 1}', "old"])
 def test_a_pointer_that_a_kill_has_left_behind_is_put_right(tmp_path: Path, pointer: str | None) -> None:
-    history.append(tmp_path, entry(1))
+    append(tmp_path, entry(1))
     old = (tmp_path / "champion.json").read_text()
-    history.append(tmp_path, entry(2))
+    append(tmp_path, entry(2))
     expected = (tmp_path / "champion.json").read_text()
     (tmp_path / "champion.json").unlink()
     if pointer is not None:
@@ -105,24 +113,24 @@ def test_a_pointer_that_a_kill_has_left_behind_is_put_right(tmp_path: Path, poin
 
 
 def test_a_promotion_that_is_killed_before_its_entry_leaves_the_next_one_its_number(tmp_path: Path) -> None:
-    history.append(tmp_path, entry(1))
+    append(tmp_path, entry(1))
     (tmp_path / "history/.partial-2-99").write_text("{")
     assert history.read(tmp_path) == [entry(1)]
-    history.append(tmp_path, entry(2))
+    append(tmp_path, entry(2))
     assert len(history.read(tmp_path)) == 2
 
 
 def test_whoever_writes_the_pointer_waits_for_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "WAIT_S", 0.2)
     with lock.hold(tmp_path / ".lock", 0), pytest.raises(StageError, match="another process writes the pointer"):
-        history.append(tmp_path, entry(1))
+        append(tmp_path, entry(1))
     assert history.read(tmp_path) == [entry(1)]  # it is in service all the same, and now the pointer says so
     assert (tmp_path / "champion.json").exists()
 
 
 def test_a_hole_is_named(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        history.append(tmp_path, entry(number))
+        append(tmp_path, entry(number))
     (tmp_path / "history/000002.json").unlink()
     with pytest.raises(StageError, match=r"000003\.json should be entry 2, and is entry 3; no command makes it"):
         history.read(tmp_path)
@@ -130,7 +138,7 @@ def test_a_hole_is_named(tmp_path: Path) -> None:
 
 def test_the_last_entry_is_missed_by_the_pointer(tmp_path: Path) -> None:
     for number in (1, 2):
-        history.append(tmp_path, entry(number))
+        append(tmp_path, entry(number))
     (tmp_path / "history/000002.json").unlink()
     with pytest.raises(StageError, match=r"champion\.json names entry 2, and .* ends with 1; no command makes it anew"):
         history.read(tmp_path)
@@ -138,15 +146,34 @@ def test_the_last_entry_is_missed_by_the_pointer(tmp_path: Path) -> None:
 
 
 def test_an_entry_that_does_not_follow_is_named(tmp_path: Path) -> None:
-    history.append(tmp_path, entry(1))
+    append(tmp_path, entry(1))
     write_json(tmp_path / "history/000002.json", asdict(entry(2, replaces=MODELS[9])))
     with pytest.raises(StageError, match=f"replaces {MODELS[9]}, but {MODELS[1]} was in service"):
         history.read(tmp_path)
 
 
 def test_an_entry_that_somebody_has_edited_is_refused(tmp_path: Path) -> None:
-    history.append(tmp_path, entry(1))
+    append(tmp_path, entry(1))
     path = tmp_path / "history/000001.json"
     path.write_text(path.read_text().replace(MODELS[1], "../../etc"))
     with pytest.raises(StageError, match="SHA-256 of 64 hexadecimal digits"):
+        history.read(tmp_path)
+
+
+def test_the_pointer_waits_for_a_model_that_is_not_here(tmp_path: Path) -> None:
+    append(tmp_path, entry(1))
+    history.append(tmp_path, entry(2))
+    assert len(history.read(tmp_path)) == 2
+    assert json.loads((tmp_path / "champion.json").read_text())["number"] == 1
+    (tmp_path / MODELS[2]).mkdir()
+    (tmp_path / MODELS[2] / "model.onnx").touch()
+    history.read(tmp_path)
+    assert json.loads((tmp_path / "champion.json").read_text())["number"] == 2
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "a/b", "/etc/passwd", "..", ""])
+def test_an_entry_names_no_file_outside_of_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "history").mkdir()
+    write_json(tmp_path / "history/000001.json", asdict(replace(entry(1), files={name: MODELS[1]})))
+    with pytest.raises(StageError, match="should be the name of a file in the model's folder"):
         history.read(tmp_path)
