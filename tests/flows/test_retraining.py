@@ -26,6 +26,7 @@ from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.params import whole
 from tasks.prepared import Card, Split
+from tests.flows.promotion.conftest import name_remote
 from tests.support.project import QUICK_DIGITS, copy_project
 
 MODEL = "7c1e" * 16
@@ -369,6 +370,19 @@ def test_a_branch_goes_to_the_remote_and_one_that_does_not_is_told(
     state = run()
     assert state.name == "Promoted"
     assert "its branch is not where it should be: git push failed" in str(state.message)
+
+
+def test_a_remote_that_is_not_there_fails_the_night_before_it_trains(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    promoted(monkeypatch, lambda *_, **__: None)
+    name_remote(tree, "../../storage", "config.local")
+    state = run()
+    assert state.is_failed()
+    assert state.message == f"the remote 'storage': there is no folder {tmp_path / 'storage'}; mount it, or make it"
+    assert not trained
+    (tmp_path / "storage").mkdir()
+    assert run().name == "Promoted"
 
 
 def test_branches_of_refused_nights_are_removed_when_they_are_old(tree: Path) -> None:

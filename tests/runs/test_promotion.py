@@ -65,6 +65,32 @@ def test_what_goes_into_service_is_better_and_comes_out_of_it_again(project: Pat
     assert json.loads((registry / "champion.json").read_text())["number"] == 4
 
 
+def test_a_fresh_clone_pulls_what_is_in_service(project: Path, tmp_path: Path, command: Command) -> None:
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    clone = copy_project(tmp_path / "clone")
+    for place in (project, clone):
+        command("dvc", "remote", "add", "--local", "-d", "storage", str(storage), cwd=place)
+    try:
+        # No model goes into service, as this one is there already; the remote, which is new, gets all there is.
+        command("python", "-m", "flows", "promote", "--version", pointed(project)["sha256"], cwd=project)
+    finally:
+        command("dvc", "remote", "remove", "--local", "storage", cwd=project)
+    printed = command("python", "-m", "flows", "pull_champion", cwd=clone).stdout
+    assert printed.splitlines()[-1].startswith(f"models/registry/{pointed(project)['path']} is in service: #")
+    assert pointed(clone) == pointed(project)
+    history = [command("python", "-m", "flows", "history", cwd=place).stdout for place in (project, clone)]
+    assert history[0] == history[1]
+    before = sorted(path for path in (storage / "registry").rglob("*"))
+    command("dvc", "gc", "--workspace", "--cloud", "--force", cwd=clone)
+    assert sorted(path for path in (storage / "registry").rglob("*")) == before, "DVC leaves it alone there, too"
+
+
+def pointed(project: Path) -> dict[str, str]:
+    pointer: dict[str, str] = json.loads((project / "models/registry/champion.json").read_text())
+    return pointer
+
+
 def test_dvc_leaves_the_registry_alone(project: Path, command: Command) -> None:
     registry = project / "models/registry"
     before = sorted(path.relative_to(registry) for path in registry.rglob("*"))

@@ -1,4 +1,4 @@
-"""What the tests of promotion share: a candidate in models/, and others that differ from it in a note alone."""
+"""What the tests of promotion share: a candidate in models/, others that differ from it in a note alone, a remote."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,13 @@ import pytest
 from flows.promotion import candidate
 
 Variant = Callable[[str], str]
+
+
+def name_remote(project: Path, url: str, config: str = "config") -> None:
+    """Make a URL, or a path from .dvc/, DVC's default remote in a project."""
+    (project / ".dvc").mkdir(exist_ok=True)
+    lines = ("[core]", "    remote = storage", "['remote \"storage\"']", f"    url = {url}", "")
+    (project / ".dvc" / config).write_text("\n".join(lines))
 
 
 @pytest.fixture
