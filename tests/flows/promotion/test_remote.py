@@ -4,6 +4,7 @@ import errno
 import posixpath
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,11 @@ def test_a_kind_of_remote_on_which_two_could_win_is_read_alone() -> None:
 
 def test_a_remote_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "LIMIT_S", 0.1)
-    answered, store = threading.Event(), Store()
+    answered, store, started = threading.Event(), Store(), time.monotonic()
     monkeypatch.setattr(store, "read_bytes", lambda _: answered.wait())
     with pytest.raises(StageError, match=r"champion\.json cannot be read: no answer within 0\.1 s"):
         over(store).read("champion.json")
+    assert time.monotonic() - started < 3
     answered.set()
 
 

@@ -20,6 +20,7 @@ import pytest
 from flows import promote, pull_champion, rollback
 from flows.promotion import history, shared, store
 from flows.promotion.history import Conflict, Entry
+from flows.promotion.remote import Remote
 from tasks.gates import serving
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
@@ -78,12 +79,16 @@ def pull(root: Path) -> Entry:
     return shared.pull(root, lambda _: None)
 
 
+def pull_all(root: Path) -> list[Entry]:
+    pull(root)
+    return whole(root)
+
+
 def whole(root: Path) -> list[Entry]:
     """Return the history, whose pointer is right and whose last model is there as it was put into service."""
+    pointer = (root / "champion.json").read_text()  # before who reads the history puts it right
     entries = history.read(root)
-    assert json.loads((root / "champion.json").read_text()) == json.loads(
-        to_json(asdict(history.champion(entries[-1])))
-    )
+    assert pointer == to_json(asdict(history.champion(entries[-1])))
     store.check(root, entries[-1])
     return entries
 
@@ -159,6 +164,38 @@ def test_a_promotion_that_is_overtaken_on_another_machine_leaves_no_entry(storag
         shared.append(machine("a"), late)
     assert history.read(machine("a")) == [first]
     assert shared.read(machine("a")) == whole(storage / "registry") == [first, second]
+
+
+def test_another_process_may_bring_the_entry_here_first(
+    storage: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = shared._publish
+
+    def and_bring(root: Path, remote: Remote, entry: Entry) -> None:
+        publish(root, remote, entry)
+        shared.bring(root, [entry])
+        history.read(root)  # as that process does
+
+    monkeypatch.setattr(shared, "_publish", and_bring)
+    entry = put_into_service(machine("a"), "1")
+    assert whole(machine("a")) == whole(storage / "registry") == [entry]
+
+
+def test_a_pointer_that_comes_late_is_not_the_last(
+    storage: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_into_service(machine("a"), "1")
+    write = Remote.write
+
+    def late(self: Remote, name: str, content: bytes) -> None:
+        if name == "champion.json":
+            monkeypatch.setattr(Remote, "write", write)
+            put_into_service(machine("b"), "3")
+        write(self, name, content)
+
+    monkeypatch.setattr(Remote, "write", late)
+    put_into_service(machine("a"), "2")
+    assert [entry.reason for entry in whole(storage / "registry")] == ["1", "2", "3"]
 
 
 def _promote_five(own: str, root: Path) -> None:
@@ -377,14 +414,12 @@ def test_an_entry_that_this_machine_cannot_keep_counts_all_the_same(
 def test_a_promotion_that_is_killed_before_any_step_is_whole_and_goes_on(
     storage: Path, machine: Machine, tmp_path: Path
 ) -> None:
-    first = put_into_service(machine("a"), "1")
+    put_into_service(machine("a"), "1")
     found = set()
     for _ in each_step(storage.parent, tmp_path / "spare", lambda: put_into_service(machine("a"), "2")):
-        there = whole(storage / "registry") if (storage / "registry/champion.json").exists() else [first]
-        here = whole(machine("a"))
+        here = history.read(machine("a"))
+        there = pull_all(machine("b"))  # what another machine finds is whole
         found.add((len(there), len(here)))
-        pull(machine("b"))  # what another machine finds is whole
-        assert whole(machine("b")) == there
         entries = shared.read(machine("a"))
         if len(entries) == 1:
             put_into_service(machine("a"), "2")
