@@ -17,7 +17,7 @@ run: installed ## train, evaluate, export and verify; RECIPE=name or DATASET=nam
 search: installed ## try the ranges under search: in params.yaml, beside the project: a table, a picture and a recipe of the best
 	@$(BIN)/python -m flows search
 
-schedule: installed ## run it again and again: CRON="0 3 * * *" (UTC), with a Prefect server and its UI
+schedule: installed ## run it again and again: CRON="0 3 * * *" TZ=Europe/Berlin (or UTC), with a Prefect server and its UI
 	@$(BIN)/python -m flows retraining
 
 notify: installed ## tell somebody how each night ended: URL=... as Apprise has it, URL=off nobody, without it who it is

@@ -2,7 +2,7 @@
 
 Reads:  what git has of the project, the images and weights of the person's tree, the registry
 Writes: the registry; a branch retraining/...; .cache/retraining/
-Run:    python -m flows retraining, see flows/runtime/schedule.py
+Run:    by the deployments of prefect.yaml, see flows/runtime/schedule.py
 """
 
 import logging
@@ -12,24 +12,25 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
+from pydantic.json_schema import SkipJsonSchema
 
-from flows import overrides, recipes
+from flows import overrides
 from flows.promote import Refused, promote
 from flows.promotion import arrivals, history, judgement, shared, store
 from flows.promotion.candidate import of_models
 from flows.report import nights
-from flows.runtime import branches, labels, night, project_lock
+from flows.runtime import branches, deployments, form, labels, night, project_lock
 from flows.runtime.clone import Clone
 from flows.runtime.project_lock import ProjectLocked
+from flows.runtime.stopped import end_with_parent
 from flows.training import learn, prepare
 from tasks.data.datasets import DATASETS
 from tasks.dvc import StageFailed, StageTimedOut, log_path
 from tasks.harness.errors import ParamsError, StageError, listed
 from tasks.harness.section import Seed
 from tasks.params import whole
-from tasks.params.download import DatasetName
 from tasks.params.train import BatchSize, Epochs, LearningRate
 from tasks.params.whole import Params
 from tasks.prepared import Split
@@ -40,34 +41,46 @@ REASONS = 3  # in a state's message
 
 @flow(name="retraining", flow_run_name=labels.run_name)
 def retraining(
-    dataset: DatasetName | None = None,
-    epochs: Epochs | None = None,
-    batch_size: BatchSize | None = None,
-    learning_rate: LearningRate | None = None,
-    seed: Seed | None = None,
+    recipe: form.Recipe | SkipJsonSchema[None] = None,
+    path: form.Text | SkipJsonSchema[None] = None,
+    image_size: form.Size | SkipJsonSchema[None] = None,
+    epochs: Epochs | SkipJsonSchema[None] = None,
+    batch_size: BatchSize | SkipJsonSchema[None] = None,
+    learning_rate: LearningRate | SkipJsonSchema[None] = None,
+    seed: Seed | SkipJsonSchema[None] = None,
 ) -> State[Any]:
     """Train what was committed, and put the model into service if it is better than the one that is there.
 
+    What is changed here is of this run alone. A field that is as it was committed leaves it to the recipe.
+
     Args:
-        dataset: What to train on, by its recipe. None: as in params.yaml. All of these are of this run alone.
+        recipe: One of recipes/, which also says what to train on. None: as in params.yaml.
+        path: Where your own images are, for the recipes folder and csv.
+        image_size: Height and width of your own images, in pixels, once they are prepared.
         epochs: How often to go through the training images.
         batch_size: Images a step.
         learning_rate: Of the optimiser, the highest.
         seed: Of the order of the images and of the initial weights.
     """
     labels.tag()  # now, because a run that is refused or skipped never gets to the training, which does so, too
-    form = {
-        "train.epochs": epochs,
-        "train.batch_size": batch_size,
-        "train.learning_rate": learning_rate,
-        "train.seed": seed,
+    if deployment.id:
+        end_with_parent()
+        if said := deployments.overtaken():
+            return deployments.superseded(said)
+        deployments.fill_in()
+    fields = {
+        "path": path,
+        "image_size": image_size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
     }
     logger = get_run_logger()
     try:
         with project_lock.hold(path=project_lock.NIGHT), night.checkout() as checkout:
             remarks = [edits] if (edits := night.edits()) else []
-            changes = recipes.for_dataset(dataset) if dataset else []
-            changes += [f"{key}={value}" for key, value in form.items() if value is not None]
+            changes = form.changes(recipe, fields)
             night.link(overrides.check(changes))
             state = told(trained(checkout, changes, remarks))
     except StageFailed as failed:

@@ -7,14 +7,17 @@ from prefect import get_client
 from prefect.runtime import flow_run
 
 from flows import overrides
-from flows.runtime import night
+from flows.runtime import form, night
 from tasks.harness.errors import ParamsError, StageError
 
 
 def checkout() -> str:
-    """Name this checkout as no other on the machine is named: several of them may be on one server."""
+    """Name this checkout as no other on the machine is named: several of them may be on one server.
+
+    Of its folder's name those characters are replaced that Prefect allows in no name.
+    """
     folder = night.home()
-    return f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+    return f"{re.sub('[/%&<>]', '-', folder.name)}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
 
 
 def key(artifact: str) -> str:
@@ -37,8 +40,8 @@ def _dataset() -> list[str]:
     """Return the dataset that the flow run is asked for; none where that is refused, for which the flow fails."""
     asked = flow_run.parameters
     try:
-        if "dataset" in asked:  # the form of flows/retraining.py
-            return [asked["dataset"] or night.committed().download.dataset]
+        if "recipe" in asked:  # the form of flows/retraining.py
+            return [form.dataset(asked["recipe"])]
         return [overrides.check(list(asked.get("changes") or [])).download.dataset]
     except (ParamsError, StageError):
         return []

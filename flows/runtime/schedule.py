@@ -1,6 +1,6 @@
-"""A schedule as a command: its lock, its server, the process that starts its runs, and their end.
+"""A schedule as a command: its lock, its server, the deployments, the worker that starts their runs, and their end.
 
-Reads:  params.yaml
+Reads:  params.yaml, prefect.yaml
 Writes: what flows/retraining.py writes, and .cache/logs/server.log
 Run:    python -m flows retraining --cron "0 3 * * *"
 """
@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from zoneinfo import available_timezones
 
 import psutil
 
@@ -25,52 +27,58 @@ from tasks.__main__ import STAGES
 from tasks.harness.errors import ParamsError, StageError
 
 NO_CRON = 'is no cron expression; five fields are, for example "0 3 * * *"'
+WORKER = Path(".cache/schedule-worker.json")  # which process it is, for the schedule after one that was killed
 STAGE_ENDS_WITHIN_S = 15
 ENDS_WITHIN_S = 30  # a run that is stopped has its stage to end, and the server to tell
+WORKER_ENDS_WITHIN_S = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     what = "Nights on a schedule: train, judge, and put into service."
     parser = argparse.ArgumentParser(prog="python -m flows retraining", description=what)
-    when = parser.add_mutually_exclusive_group()
-    when.add_argument(
-        "--cron", help='for example "0 3 * * *": every night at three, UTC (default: CRON, as make sets it)'
+    parser.add_argument(
+        "--cron", default=os.environ.get("CRON") or None, help='"0 3 * * *": every night at three (default: CRON)'
     )
-    when.add_argument("--interval", type=_seconds, metavar="SECONDS")
+    parser.add_argument(
+        "--timezone",
+        default=os.environ.get("TZ") or "UTC",
+        metavar="ZONE",
+        help="whose clock that is, for example Europe/Berlin (default: TZ, else UTC)",
+    )
     options = parser.parse_args(arguments)
-    cron = options.cron if options.interval or options.cron is not None else os.environ.get("CRON") or None
-    if cron is None and not options.interval:
+    cron, zone = options.cron, options.timezone
+    if cron is None:
         parser.error('when? make schedule CRON="0 3 * * *"')
     if chosen := next((name for name in ("DATASET", "RECIPE") if os.environ.get(name)), None):
         named = f"{chosen}={os.environ[chosen]}"
         sys.exit(f"schedule: {named}: a schedule trains by params.yaml; make run {chosen}=... writes it")
-    due = f"every {options.interval} s" if cron is None else f"when {cron!r} comes due, UTC"
-    given = f"{'CRON' if options.cron is None else '--cron'}={cron!r}"
     try:
         checkout.check()
-        if cron is not None and len(cron.split()) != 5:  # Prefect takes a sixth, which is seconds
-            raise ParamsError(f"{given} {NO_CRON}")
-        if cron is not None:
-            print(f"asking Prefect when {cron!r} comes due", flush=True)  # its import takes seconds
-            if refusal := _refusal(cron):
-                raise ParamsError(f"{given} {refusal}")
+        if zone not in available_timezones():
+            raise ParamsError(f"TZ={zone!r} is no time zone; Europe/Berlin is one, and UTC")
+        if len(cron.split()) != 5:  # Prefect takes a sixth, which is seconds
+            raise ParamsError(f"CRON={cron!r} {NO_CRON}")
+        print(f"asking Prefect when {cron!r} comes due", flush=True)  # its import takes seconds
+        if refusal := _refusal(cron, zone):
+            raise ParamsError(f"CRON={cron!r} {refusal}")
         clone.revision(night.WHAT)
         dataset = night.committed().download.dataset
         not_committed = night.edits()
     except (ParamsError, StageError) as error:
         sys.exit(f"schedule: {error}")
+    due = f"when {cron!r} comes due, {zone}"
     print(f"retraining on {dataset}, {due}: {', '.join(STAGES)}, and into service if it is better", flush=True)
     if not_committed:
         print(not_committed, flush=True)
-    run([sys.executable, "-m", "flows.serve", cron or "", str(options.interval or 0)])
+    run(cron, zone)
 
 
-def _refusal(cron: str) -> str | None:
+def _refusal(cron: str, zone: str) -> str | None:
     """Say what is wrong with a cron expression of five fields, if anything is."""
     from prefect.server.schemas.schedules import CronSchedule  # see flows.train
 
     try:
-        schedule = CronSchedule(cron=cron)
+        schedule = CronSchedule(cron=cron, timezone=zone)
     except ValueError:
         return NO_CRON
     try:
@@ -82,33 +90,25 @@ def _refusal(cron: str) -> str | None:
     return None
 
 
-def _seconds(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-    return int(text)
-
-
-def run(serving: Sequence[str]) -> None:
-    """Run the command `serving`, which starts the runs, beside a server until a signal arrives.
+def run(cron: str, zone: str) -> None:
+    """Run a worker, which starts the runs, beside a server until a signal arrives.
 
     It exits as commands do: with 1 and the reason if it cannot go on, with 128 and more after a signal.
     """
     for number in STOPPED_BY:
         signal.signal(number, stop)
     try:
-        with (
-            project_lock.hold(path=project_lock.SCHEDULE),
-            server.for_schedule() as used,
-            _serving(serving, used.url) as process,
-        ):
-            where = used.url.removesuffix("/api")
-            print(f"Retraining is scheduled; its runs are at {where}. Ctrl-C ends it.", flush=True)
-            gone = used.wait_until_gone(lambda: process.poll() is not None) or not used.answers()
-            if gone:
-                server.kill(server.SCHEDULE)  # first, so that what the runs ask of one that hangs fails at once
-                _kill(process)
-                raise ServerError(f"Prefect's server at {used.url} has gone; its runs are ended, too")
-        sys.exit(f"schedule: Prefect stopped serving the flow, exit code {process.returncode}; the lines above say why")
+        with project_lock.hold(path=project_lock.SCHEDULE):
+            server.end(WORKER)  # of a schedule that was killed
+            with server.for_schedule() as used, _working(used.url, cron, zone) as process:
+                where = used.url.removesuffix("/api")
+                print(f"Retraining is scheduled; its runs are at {where}. Ctrl-C ends it.", flush=True)
+                gone = used.wait_until_gone(lambda: process.poll() is not None) or not used.answers()
+                if gone:
+                    server.kill(server.SCHEDULE)  # first, so that what the runs ask of one that hangs fails at once
+                    _kill(process)
+                    raise ServerError(f"Prefect's server at {used.url} has gone; its runs are ended, too")
+        sys.exit(f"schedule: Prefect's worker ended with exit code {process.returncode}; the lines above say why")
     except ServerError as error:
         sys.exit(f"schedule: {error}")
     except ProjectLocked as locked:
@@ -119,29 +119,40 @@ def run(serving: Sequence[str]) -> None:
 
 
 @contextmanager
-def _serving(command: Sequence[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve the flow in a process of its own, which ends, with the runs it started, before the server does."""
-    process = subprocess.Popen(command, env={**os.environ, "PREFECT_API_URL": url}, process_group=0)
+def _working(url: str, cron: str, zone: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Deploy, and run a worker in a process of its own, which ends, with the run that it has started, with the body."""
+    from flows.runtime import deployments  # see flows.train
+
+    deployments.put(url, cron, zone)
+    process = subprocess.Popen(deployments.worker(), env={**os.environ, "PREFECT_API_URL": url}, process_group=0)
     try:
+        server.note(process, WORKER)
         yield process
     finally:
         _end(process)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End `process` and its runs: at SIGINT it starts no more and waits for those at work, which SIGTERM ends."""
-    process.send_signal(signal.SIGINT)
-    told: set[psutil.Process] = set()
+    """End the worker, its run first: SIGTERM lets that end its stage and tell the server, the worker would kill it."""
     deadline = time.monotonic() + ENDS_WITHIN_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(psutil.NoSuchProcess):
-            for started in set(psutil.Process(process.pid).children()) - told:
-                told.add(started)
-                started.terminate()
+    told: set[psutil.Process] = set()
+    while process.poll() is None and (runs := _runs(process)) and time.monotonic() < deadline:
+        for started in set(runs) - told:
+            told.add(started)
+            started.terminate()
         time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(max(deadline - time.monotonic(), WORKER_ENDS_WITHIN_S))
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _runs(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return [run for run in psutil.Process(process.pid).children() if _at_work(run)]
+    return []
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

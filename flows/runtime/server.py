@@ -194,7 +194,7 @@ def _started(record: Path, port: int, settings: Mapping[str, str]) -> Iterator[S
         url = _at(bound.getsockname()[1])
         process = _start(bound, settings)
     try:
-        _note(process, record)
+        note(process, record)
         _wait_until_healthy(process, url)
         yield Server(url, process)
     finally:
@@ -247,7 +247,7 @@ def _last_line() -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
-def _note(process: "subprocess.Popen[bytes]", record: Path) -> None:
+def note(process: "subprocess.Popen[bytes]", record: Path) -> None:
     """Write to `record` which process it is: its pid and its start, because pids come again."""
     started = psutil.Process(process.pid).create_time()
     record.parent.mkdir(exist_ok=True)

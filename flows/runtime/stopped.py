@@ -1,9 +1,14 @@
 """Signals that stop a command, as an exception."""
 
+import os
 import signal
+import threading
+import time
 from typing import NoReturn
 
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # SIGHUP: the terminal was closed
+
+ASKED_EVERY_S = 1
 
 
 class Stopped(BaseException):
@@ -18,3 +23,14 @@ def stop(number: int, _: object) -> NoReturn:
     for other in STOPPED_BY:
         signal.signal(other, signal.SIG_IGN)  # once is enough
     raise Stopped(number)
+
+
+def end_with_parent() -> None:
+    """Have this process end as by SIGTERM once the one that started it has ended, killed as it may be."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(ASKED_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)

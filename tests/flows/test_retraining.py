@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows import overrides, retraining, why
+from flows import overrides, recipes, retraining, why
 from flows.promote import Refused
 from flows.promotion import arrivals, history, judgement
 from flows.promotion.judgement import Judgement
 from flows.report import nights
-from flows.runtime import branches, labels, night, project_lock
+from flows.runtime import branches, deployments, form, labels, night, project_lock
 from flows.runtime.project_lock import ProjectLocked
 from tasks.data.datasets import DATASETS
 from tasks.dvc import StageFailed, StageRun, StageTimedOut
@@ -102,10 +102,23 @@ def git(*words: str) -> str:
     return subprocess.run(("git", *words), capture_output=True, text=True, check=True).stdout
 
 
-def test_the_form_offers_every_dataset_and_the_bounds_of_params() -> None:
-    form = retraining.retraining.parameters.properties
-    assert form["dataset"]["anyOf"][0] == {"type": "string", "enum": list(DATASETS)}
-    assert form["epochs"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 10_000}
+def test_the_form_offers_every_recipe_and_the_bounds_of_params_and_shows_what_is_committed(tree: Path) -> None:
+    schema = retraining.retraining.parameters.properties
+    assert [(name, field["type"]) for name, field in schema.items()] == [
+        ("recipe", "string"),
+        ("path", "string"),
+        ("image_size", "array"),
+        ("epochs", "integer"),
+        ("batch_size", "integer"),
+        ("learning_rate", "number"),
+        ("seed", "integer"),
+    ]
+    assert set(DATASETS) < set(schema["recipe"]["enum"])
+    assert (schema["epochs"]["minimum"], schema["epochs"]["maximum"]) == (1, 10_000)
+    assert all(field["description"] for field in schema.values())
+    filled = form.shown()
+    assert filled.keys() == schema.keys() - {"recipe"}
+    assert (filled["epochs"], filled["image_size"]) == (60, [64, 64]), "as committed: the tree has 9000"
 
 
 def test_a_run_that_is_skipped_names_the_run_at_work_and_has_its_tags(
@@ -148,9 +161,44 @@ def test_what_the_form_says_is_of_that_run_alone(
 ) -> None:
     promoted(monkeypatch, lambda *_, **__: None)
     run(epochs=3)
-    run(dataset="mnist", epochs=4)
+    run(recipe="mnist", epochs=4)
+    run(recipe="mnist", **form.shown())  # nobody has touched the fields, so that the recipe has its way
     run()
-    assert [(found["epochs"], found["dataset"]) for found in trained] == [(3, "digits"), (4, "mnist"), (60, "digits")]
+    assert [(found["epochs"], found["dataset"]) for found in trained] == [
+        (3, "digits"),
+        (4, "mnist"),
+        (recipes.values("mnist")["train.epochs"], "mnist"),
+        (60, "digits"),
+    ]
+
+
+def test_the_form_has_images_of_ones_own_and_their_size(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+
+    def prepare(changes: list[str]) -> NoReturn:
+        overrides.write(changes)
+        seen.append((whole.load().download, whole.load().transform.image_size))
+        raise StageError("there is nothing of that name")
+
+    monkeypatch.setattr(retraining, "prepare", prepare)
+    images = str(tmp_path / "my images: [a, #b]")
+    run(recipe="folder", path=images, image_size=[28, 32])
+    ((download, size),) = seen
+    assert (download.dataset, download.path, size) == ("folder", images, (28, 32))
+
+
+def test_a_run_that_was_overtaken_does_nothing_but_say_so(
+    checkout: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[bool] = []
+    monkeypatch.setattr(retraining, "deployment", SimpleNamespace(id="7"))
+    monkeypatch.setattr(retraining, "end_with_parent", lambda: ends.append(True))
+    monkeypatch.setattr(deployments, "overtaken", lambda: "Superseded by the run of noon")
+    state = run()
+    assert (state.name, state.type, state.message) == ("Superseded", "COMPLETED", "Superseded by the run of noon")
+    assert (trained, ends) == ([], [True])
 
 
 def test_a_refused_model_is_a_state_and_a_branch_and_is_not_judged_again(
@@ -297,7 +345,7 @@ def test_what_has_drifted_is_a_remark_of_the_verdict(
 
 
 @pytest.mark.parametrize(
-    ("dataset", "error", "blocked"),
+    ("recipe", "error", "blocked"),
     [
         ("digits", StageFailed("transform: 3 of 40 images cannot be read"), True),
         ("digits", StageTimedOut("transform: stopped after 3600 s"), False),
@@ -308,14 +356,14 @@ def test_what_has_drifted_is_a_remark_of_the_verdict(
     ],
 )
 def test_data_that_cannot_be_trained_on_block_and_nothing_else_does(
-    tree: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, error: Exception, blocked: bool
+    tree: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, error: Exception, blocked: bool
 ) -> None:
     def fail(changes: list[str]) -> NoReturn:
         overrides.write(changes)
         raise error
 
     monkeypatch.setattr(retraining, "prepare", fail)
-    state = run(dataset=dataset)
+    state = run(recipe=recipe)
     assert (state.name == "Blocked", state.is_failed()) == (blocked, True)
 
 
@@ -349,7 +397,7 @@ def test_images_and_weights_of_the_tree_are_linked_and_the_mirror_is_the_same(
 
     monkeypatch.setattr(retraining, "prepare", prepare)
     promoted(monkeypatch, lambda *_, **__: None)
-    run(dataset="folder")
+    run(recipe="folder")
     assert seen == [(True, str(tree / "mirror"))]
     assert os.environ["DATA_MIRROR"] == "mirror"
     assert "REGISTRY" not in os.environ

@@ -9,8 +9,10 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -24,6 +26,7 @@ from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 WAITS_S = 120
 RETRAINING = ("python", "-m", "flows", "retraining")
+CRON, ZONE = "30 2 * * *", "Europe/Berlin"  # a moment that is twice in one night of the year, and never in another
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +51,21 @@ def free_port() -> int:
 
 @contextmanager
 def scheduled(project: Path, environment: dict[str, str], home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Start the flow every 15 seconds, on a server of its own."""
-    own = {"PREFECT_HOME": str(home), "PREFECT_SERVER_API_PORT": str(port)}
+    """Start a schedule that comes due at night, on a server of its own."""
+    own = {"PREFECT_HOME": str(home), "PREFECT_SERVER_API_PORT": str(port), "CRON": CRON, "TZ": ZONE}
     process = subprocess.Popen(
-        [*RETRAINING, "--interval", "15"],
+        RETRAINING,
         cwd=project,
         env=environment | own,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    yield process
-    if process.poll() is None:
-        process.terminate()
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
         process.communicate()
 
 
@@ -88,31 +93,66 @@ def wait_for(process: subprocess.Popen[str], pattern: str) -> list[str]:
     pytest.fail(f"it ended without {pattern!r}:\n{''.join(printed)}")
 
 
+class Prefect:
+    """A server, as its users speak to it."""
+
+    def __init__(self, port: int) -> None:
+        self.api = f"http://127.0.0.1:{port}/api"
+
+    def ask(self, path: str, **body: Any) -> Any:
+        return requests.post(f"{self.api}/{path}", json=body, timeout=10)
+
+    def deployment(self, kind: str) -> Any:
+        wanted = {"name": {"any_": [f"{labels.checkout()} {kind}"]}}
+        (found,) = self.ask("deployments/filter", deployments=wanted).json()
+        return found
+
+    def start(self, **parameters: Any) -> Any:
+        """Press the button of the form."""
+        deployment = self.deployment("on demand")
+        filled = {**deployment["parameters"], **parameters}
+        return self.ask(f"deployments/{deployment['id']}/create_flow_run", parameters=filled)
+
+    def say_that_images_arrived(self, times: int = 1) -> None:
+        event = {"event": "images.arrived", "resource": {"prefect.resource.id": labels.checkout()}}
+        occurred = datetime.now(UTC).isoformat()
+        sent = [{**event, "id": str(uuid4()), "occurred": occurred} for _ in range(times)]
+        assert requests.post(f"{self.api}/events", json=sent, timeout=10).status_code == 204
+
+    def runs(self) -> list[Any]:
+        """List the runs that have begun, or never will."""
+        begun = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
+        return list(self.ask("flow_runs/filter", flow_runs=begun).json())
+
+
 def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     project: Path, port: int, schedule: subprocess.Popen[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One test, because each run has to come due: the schedule's first minute, its form, and its end."""
+    """One test, because each run takes seconds to start: the deployments of a schedule, its runs, and its end."""
     monkeypatch.chdir(project)
-    api = f"http://127.0.0.1:{port}/api"
+    prefect = Prefect(port)
 
     def git(*words: str) -> str:
         return command("git", *words, cwd=project).stdout
-
-    def ask(path: str, **body: Any) -> Any:
-        return requests.post(f"{api}/{path}", json=body, timeout=10)
 
     printed = wait_for(schedule, f"its runs are at http://127.0.0.1:{port}. Ctrl-C ends it")
     assert "not trained, because it is not committed: README.md\n" in printed
     page = requests.get(f"http://127.0.0.1:{port}", timeout=10)
     assert (page.ok, "<title>Prefect" in page.text) == (True, True)
+    (due,) = prefect.deployment("nightly")["schedules"]
+    assert (due["schedule"]["cron"], due["schedule"]["timezone"]) == (CRON, ZONE)
+    assert prefect.start().status_code == 201
     wait_for(schedule, "Running stage 'train'")
     os.kill(json.loads(project_lock.NIGHT.read_text())["pid"], signal.SIGKILL)  # the next one goes on
+    prefect.say_that_images_arrived()
     printed = wait_for(schedule, r"Finished in state Promoted\(")
     assert any("download: restored" in line for line in printed)
     assert any("Parity passed" in line for line in printed)
+    prefect.say_that_images_arrived(times=3)  # of which one is enough
     printed = wait_for(schedule, r"Nothing new\('Nothing new: .{7}, in service, is what would be trained'")
     assert not any("Running stage" in line for line in printed)
-    with project_lock.hold(WAITS_S, project_lock.NIGHT):  # the next one may be at work already
+    with project_lock.hold(WAITS_S, project_lock.NIGHT):
+        prefect.start()
         wait_for(schedule, r"Skipped\('Skipped: the run with pid \d+ on \S+, since \S+ is at work'")
 
     # Nothing of it is in the tree, which has an edit; what it came to is in the registry and on a branch.
@@ -129,35 +169,26 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert verdict
     assert verdict[0].remarks == ["not trained, because it is not committed: README.md"]
 
-    runs = ask("flow_runs/filter", flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}}).json()
-    assert {run["state_name"] for run in runs} >= {"Crashed", "Promoted", "Nothing new", "Skipped"}
-    assert {run["state_type"] for run in runs} <= {"COMPLETED", "CRASHED", "RUNNING", "PENDING"}
-
-    keys = {artifact["key"] for artifact in ask("artifacts/filter").json()}
-    assert keys == {labels.key(name) for name in ("metrics", "report", "verdict", "verdict-page")}, "of the first model"
-
+    runs = prefect.runs()
+    states = sorted(run["state_name"] for run in runs if run["parent_task_run_id"] is None)
+    assert states == ["Crashed", "Nothing new", "Promoted", "Skipped", "Superseded", "Superseded"]
     skipped = next(run for run in runs if run["state_name"] == "Skipped")
     assert {"digits", labels.checkout()} <= {*skipped["tags"]}
-
-    (deployment,) = ask("deployments/filter").json()
-    assert re.fullmatch(rf"{project.name}-[0-9a-f]{{6}}", deployment["name"]), "one for each checkout"
-    second = command(*RETRAINING, "--interval", "15", cwd=project, check=False)
+    keys = {artifact["key"] for artifact in prefect.ask("artifacts/filter").json()}
+    assert keys == {labels.key(name) for name in ("metrics", "report", "verdict", "verdict-page")}, "of the first model"
+    second = command(*RETRAINING, "--cron", CRON, cwd=project, check=False)
     assert second.returncode == 1
     assert f"schedule: there is one already in this project: the run with pid {schedule.pid} on " in second.stdout
-    form = deployment["parameter_openapi_schema"]["properties"]
-    assert {name: field["anyOf"][0] for name, field in form.items()} == {
-        "dataset": {"type": "string", "enum": list(DATASETS)},
-        "epochs": {"type": "integer", "minimum": 1, "maximum": 10_000},
-        "batch_size": {"type": "integer", "minimum": 1, "maximum": 65_536},
-        "learning_rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 10},
-        "seed": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32},
-    }
-    refused = ask(f"deployments/{deployment['id']}/create_flow_run", parameters={"epochs": 0})
+    on_demand = prefect.deployment("on demand")
+    assert (on_demand["parameters"]["epochs"], on_demand["parameters"]["seed"]) == (60, 0), "as committed"
+    assert set(DATASETS) < set(on_demand["parameter_openapi_schema"]["properties"]["recipe"]["enum"])
+    refused = prefect.start(epochs=0)
     assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
 
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
     git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", "strict", "params.yaml")
-    printed = wait_for(schedule, r"Flow run .* Finished in state Failed$")
+    prefect.start(epochs=1)
+    printed = wait_for(schedule, r"Flow run .* Finished in state Failed")
     assert sum("export: parity failed" in line for line in printed) == 1
     assert "log: .cache/retraining/kept/logs/export.log\n" in printed
     assert Path(".cache/retraining/kept/logs/export.log").exists()
@@ -176,6 +207,28 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert not re.search("error|exception|traceback", log, re.IGNORECASE)
 
 
+def test_a_schedule_that_was_killed_is_taken_over_by_the_next(
+    project: Path, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    port = free_port()
+    prefect = Prefect(port)
+    with scheduled(project, environment, tmp_path, port) as killed:
+        wait_for(killed, "Ctrl-C ends it")
+        prefect.start()
+        wait_for(killed, "Beginning flow run")
+        left = psutil.Process(killed.pid).children(recursive=True)
+        killed.kill()
+        with scheduled(project, environment, tmp_path, port) as schedule:
+            wait_for(schedule, "Ctrl-C ends it")
+            (run,) = prefect.runs()
+            assert (run["state_name"], run["state"]["message"]) == (
+                "Crashed",
+                "The schedule that ran it had ended before it.",
+            )
+    assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
 @pytest.mark.parametrize(("number", "within_s"), [(signal.SIGKILL, 30), (signal.SIGSTOP, 60)])
 def test_a_schedule_whose_server_is_killed_or_hangs_ends_in_one_sentence(
     project: Path, environment: dict[str, str], prefect_home: Path, number: signal.Signals, within_s: float
@@ -190,7 +243,7 @@ def test_a_schedule_whose_server_is_killed_or_hangs_ends_in_one_sentence(
     assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.parametrize("words", [("training",), ("retraining", "--interval", "15")])
+@pytest.mark.parametrize("words", [("training",), ("retraining", "--cron", CRON)])
 def test_a_home_of_prefects_that_cannot_be_made(project: Path, command: Command, words: tuple[str, ...]) -> None:
     (project / "file").touch()
     home = str(project / "file" / "home")

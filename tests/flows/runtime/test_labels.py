@@ -1,15 +1,17 @@
 """What Prefect's UI tells runs apart by."""
 
+import shutil
 import subprocess
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.actions import ArtifactCreate, WorkPoolCreate
 
 from flows import retraining, training
 from flows.runtime import labels
+from tests.support.params import ROOT
 
 
 @pytest.mark.parametrize(
@@ -18,13 +20,15 @@ from flows.runtime import labels
         ({}, "fashion_mnist"),
         ({"changes": None}, "fashion_mnist"),
         ({"changes": ["train.epochs=1", "params.yaml:download.dataset=digits"]}, "digits"),
-        ({"dataset": "mnist", "epochs": 1}, "mnist"),
-        ({"dataset": None, "epochs": 1}, "fashion_mnist"),
+        ({"recipe": "mnist", "epochs": 1}, "mnist"),
+        ({"recipe": "best"}, "fashion_mnist"),
+        ({"recipe": None, "epochs": 1}, "fashion_mnist"),
     ],
 )
 def test_a_run_is_named_after_its_dataset_and_its_folder(
     parameters: dict[str, object], dataset: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(ROOT / "recipes", "recipes")
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
     for words in (("init", "-q"), ("add", "params.yaml"), ("commit", "-qm", "start")):
         subprocess.run((*git, *words), check=True)
@@ -40,7 +44,7 @@ def test_a_run_that_is_about_to_be_refused_is_named_after_its_folder(
     assert labels.run_name() == workspace.name
 
 
-@pytest.mark.parametrize("name", ["My project_2", "daten-größe", "数据"])
+@pytest.mark.parametrize("name", ["My project_2", "daten-größe", "数据", "a&b <50%>"])
 def test_two_checkouts_of_one_name_have_keys_of_their_own_that_prefect_allows(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +54,7 @@ def test_two_checkouts_of_one_name_have_keys_of_their_own_that_prefect_allows(
         monkeypatch.chdir(folder)
         keys.append(labels.key("report"))
         ArtifactCreate(key=keys[-1], type="markdown", data="")
+        WorkPoolCreate(name=labels.checkout(), type="process")
     assert keys[0] != keys[1]
 
 

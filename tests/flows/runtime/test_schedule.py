@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import psutil
 import pytest
 
 from flows import overrides
-from flows.runtime import project_lock, schedule, server
+from flows.runtime import deployments, project_lock, schedule, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
 from tasks.harness.section import PARAMS
 
 URL = "http://127.0.0.1:4200/api"
+ExitCode = Callable[..., str | int | None]
 
 
 @pytest.fixture(autouse=True)
@@ -36,21 +37,53 @@ def a_server_is_there(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Server, "answers", lambda _: True)
 
 
-def exit_code(command: Sequence[str] = ("true",)) -> str | int | None:
-    """Run a schedule whose runs are started by `command`, and return what it exits with."""
-    with pytest.raises(SystemExit) as exit_:
-        schedule.run(command)
-    return exit_.value.code
+@pytest.fixture(autouse=True)
+def deployed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """What was deployed, and where."""
+    calls: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(deployments, "put", lambda *what: calls.append(what))
+    return calls
 
 
-def test_where_its_runs_are_is_said_and_told_to_who_starts_them(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
+    """Run a schedule with `command` as its worker, and return what it exits with."""
+
+    def run(command: Sequence[str] = ("true",)) -> str | int | None:
+        monkeypatch.setattr(deployments, "worker", lambda: command)
+        with pytest.raises(SystemExit) as exit_:
+            schedule.run("0 3 * * *", "Europe/Berlin")
+        return exit_.value.code
+
+    return run
+
+
+def test_where_its_runs_are_is_said_and_told_to_who_starts_them(
+    exit_code: ExitCode, deployed: list[tuple[str, str, str]], capfd: pytest.CaptureFixture[str]
+) -> None:
     code = exit_code(("sh", "-c", "echo $PREFECT_API_URL; exit 3"))
-    assert code == "schedule: Prefect stopped serving the flow, exit code 3; the lines above say why"
+    assert code == "schedule: Prefect's worker ended with exit code 3; the lines above say why"
     said = "Retraining is scheduled; its runs are at http://127.0.0.1:4200. Ctrl-C ends it."
     assert sorted(capfd.readouterr().out.splitlines()) == sorted([said, URL])
+    assert deployed == [(URL, "0 3 * * *", "Europe/Berlin")]
 
 
-def test_without_a_server_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_deployed_is_the_reason(exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(*_: str) -> None:
+        raise ServerError("prefect.yaml cannot be deployed:\nno such flow")
+
+    monkeypatch.setattr(deployments, "put", put)
+    assert exit_code() == "schedule: prefect.yaml cannot be deployed:\nno such flow"
+
+
+def test_the_worker_of_a_schedule_that_was_killed_is_ended_first(exit_code: ExitCode) -> None:
+    with subprocess.Popen(("sleep", "60")) as left:
+        server.note(left, schedule.WORKER)
+        exit_code()
+        assert not psutil.pid_exists(left.pid)
+
+
+def test_without_a_server_it_says_why(exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
     def for_schedule() -> None:
         raise ServerError("port 4200 cannot be had")
 
@@ -58,7 +91,7 @@ def test_without_a_server_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert exit_code() == "schedule: port 4200 cannot be had"
 
 
-def test_a_second_schedule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_schedule_is_refused(exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
     def hold(path: Path) -> None:
         assert path == project_lock.SCHEDULE
         raise ProjectLocked("the run with pid 7 on here, since noon")
@@ -67,34 +100,44 @@ def test_a_second_schedule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert exit_code() == "schedule: there is one already in this project: the run with pid 7 on here, since noon"
 
 
-# As Prefect does, it starts a run, and waits for the run to end after SIGINT, too.
+# As Prefect's worker does, it starts a run, and kills it at SIGINT.
 SERVING = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-run = subprocess.Popen(("sleep", "20"), process_group=0)
+told = "import pathlib, signal, sys, time;"
+told += "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('run.told').touch(), time.sleep(0.5), sys.exit()));"
+told += "pathlib.Path('run.ready').touch(); time.sleep(20)"
+run = subprocess.Popen((sys.executable, "-c", told), process_group=0)
 print(run.pid, file=open("run.pid", "w"), flush=True)
+while not os.path.exists("run.ready"):
+    pass
 try:
     os.kill(os.getppid(), int(sys.argv[1]))
     run.wait()
+    signal.pause()
 except KeyboardInterrupt:
-    run.wait()
+    open("run.killed" if run.poll() is None else "run.let.end", "w").close()
+    run.kill()
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_the_runs_that_it_started(
-    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals, exit_code: ExitCode, capsys: pytest.CaptureFixture[str]
 ) -> None:
     signal.signal(number, lambda *_: None)  # one that the schedule did not take would end this process
     assert exit_code((sys.executable, "-c", SERVING, str(int(number)))) == 128 + number
     assert capsys.readouterr().err == "schedule: ended; its runs, too\n"
+    assert sorted(path.name for path in Path().glob("run.*")) == ["run.let.end", "run.pid", "run.ready", "run.told"]
     run = int(Path("run.pid").read_text())
     assert not psutil.pid_exists(run)
 
 
-def test_what_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_end_is_killed(exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "ENDS_WITHIN_S", 0.3)
-    with schedule._serving(("sh", "-c", "trap '' INT TERM; touch ready; sleep 60"), URL) as process:
+    monkeypatch.setattr(schedule, "WORKER_ENDS_WITHIN_S", 0.3)
+    monkeypatch.setattr(deployments, "worker", lambda: ("sh", "-c", "trap '' INT TERM; touch ready; sleep 60"))
+    with schedule._working(URL, "0 3 * * *", "UTC") as process:
         while not Path("ready").exists():
             time.sleep(0.01)
     assert process.returncode == -signal.SIGKILL
@@ -110,7 +153,9 @@ SERVING_ONE = "import subprocess, sys; subprocess.run((sys.executable, '-c', *sy
 
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["a run that ends its stage", "one that hangs"])
-def test_once_its_server_has_gone_it_ends_with_its_runs(in_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_its_server_has_gone_it_ends_with_its_runs(
+    in_order: bool, exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(schedule, "STAGE_ENDS_WITHIN_S", 30 if in_order else 0.3)
     monkeypatch.setattr(Server, "answers", lambda _: not Path("run.started").exists())
     monkeypatch.setattr(server, "PATIENCE_S", 0)
@@ -126,18 +171,21 @@ def test_once_its_server_has_gone_it_ends_with_its_runs(in_order: bool, monkeypa
     ]
 
 
-def test_a_server_that_has_gone_is_the_reason_where_serving_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_has_gone_is_the_reason_where_its_worker_failed(
+    exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Server, "answers", lambda _: False)
     assert exit_code(("false",)) == f"schedule: Prefect's server at {URL} has gone; its runs are ended, too"
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What would be run beside a server."""
-    monkeypatch.delenv("CRON", raising=False)
-    started: list[list[str]] = []
-    monkeypatch.setattr(schedule, "run", started.append)
-    return started
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """When the runs of a schedule would come due, by whose clock."""
+    for name in ("CRON", "TZ"):
+        monkeypatch.delenv(name, raising=False)
+    calls: list[tuple[str, str]] = []
+    monkeypatch.setattr(schedule, "run", lambda cron, zone: calls.append((cron, zone)))
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -150,103 +198,95 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     ],
 )
 def test_a_cron_expression_that_is_none_is_refused_before_a_schedule_is_announced(
-    cron: str, said: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+    cron: str, said: str, started: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = f'--cron={cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
+    message = f'CRON={cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
     with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
         schedule.main(["--cron", cron])
     assert capsys.readouterr() == (said, "")
-    assert commands == []
+    assert started == []
 
 
 @pytest.mark.parametrize("cron", ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"])
 def test_a_cron_expression_that_never_comes_due(
-    cron: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+    cron: str, started: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = f"--cron={cron!r} never comes due: no such date exists"
+    message = f"CRON={cron!r} never comes due: no such date exists"
     with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
         schedule.main(["--cron", cron])
     assert capsys.readouterr() == (f"asking Prefect when {cron!r} comes due\n", "")
-    assert commands == []
+    assert started == []
 
 
 @pytest.mark.parametrize("cron", ["0 0 29 2 *", "0 0 31 12 *", "0 0 31 * *", "*/5 * * * 1-5"])
-def test_a_cron_expression_that_comes_due_seldom(cron: str, commands: list[list[str]]) -> None:
+def test_a_cron_expression_that_comes_due_seldom(cron: str, started: list[tuple[str, str]]) -> None:
     schedule.main(["--cron", cron])
-    assert commands[0][-2] == cron
+    assert started == [(cron, "UTC")]
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "often"])
-def test_an_interval_that_is_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        schedule.main([f"--interval={seconds}"])
-    assert f"{seconds!r} is no number of seconds" in capsys.readouterr().err
+@pytest.mark.parametrize("zone", ["Europe/Berlim", "CEST-2", "../etc/passwd", "europe/berlin"])
+def test_a_time_zone_that_is_none(zone: str, started: list[tuple[str, str]]) -> None:
+    message = f"TZ={zone!r} is no time zone; Europe/Berlin is one, and UTC"
+    with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
+        schedule.main(["--cron", "0 3 * * *", "--timezone", zone])
+    assert started == []
 
 
-def test_a_schedule_is_a_cron_expression_or_an_interval(commands: list[list[str]]) -> None:
-    schedule.main(["--cron", "0 3 * * *"])
-    schedule.main(["--interval", "15"])
-    assert [command[-3:] for command in commands] == [["flows.serve", "0 3 * * *", "0"], ["flows.serve", "", "15"]]
+def test_make_says_when_by_the_environment(started: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match="2"):
         schedule.main([])
-
-
-def test_make_says_when_by_the_environment(commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRON", "0 4 * * *")
+    monkeypatch.setenv("TZ", "Europe/Berlin")
     schedule.main([])
-    schedule.main(["--interval", "15"])
-    assert [command[-2:] for command in commands] == [["0 4 * * *", "0"], ["", "15"]]
+    schedule.main(["--cron", "0 5 * * *", "--timezone", "Asia/Tokyo"])
+    assert started == [("0 4 * * *", "Europe/Berlin"), ("0 5 * * *", "Asia/Tokyo")]
     monkeypatch.setenv("CRON", "0 4")
     with pytest.raises(SystemExit, match=r"^schedule: CRON='0 4' is no cron expression; "):
         schedule.main([])
 
 
 @pytest.mark.parametrize("name", ["DATASET", "RECIPE"])
-def test_a_recipe_is_not_for_a_schedule(name: str, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recipe_is_not_for_a_schedule(
+    name: str, started: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, "digits")
     message = f"{name}=digits: a schedule trains by params.yaml; make run {name}=... writes it"
     with pytest.raises(SystemExit, match=f"^schedule: {message}$"):
-        schedule.main(["--interval", "15"])
-    assert commands == []
+        schedule.main(["--cron", "0 3 * * *"])
+    assert started == []
 
 
-@pytest.mark.parametrize(
-    ("words", "first", "due"),
-    [
-        (
-            ["--cron", "0 3 * * *"],
-            "asking Prefect when '0 3 * * *' comes due\n",
-            "when '0 3 * * *' comes due, UTC",
-        ),
-        (["--interval", "15"], "", "every 15 s"),
-    ],
-)
 def test_it_says_first_what_will_run_and_when(
-    words: list[str], first: str, due: str, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+    started: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schedule.main(words)
+    schedule.main(["--cron", "0 3 * * *", "--timezone", "Europe/Berlin"])
     stages = "download, transform, train, evaluate, export, and into service if it is better"
-    assert capsys.readouterr().out == f"{first}retraining on fashion_mnist, {due}: {stages}\n"
+    assert capsys.readouterr().out == (
+        "asking Prefect when '0 3 * * *' comes due\n"
+        f"retraining on fashion_mnist, when '0 3 * * *' comes due, Europe/Berlin: {stages}\n"
+    )
 
 
-def test_it_says_what_is_not_committed(commands: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_what_is_not_committed(started: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]) -> None:
     overrides.write(["train.epochs=7"])
-    schedule.main(["--interval", "15"])
+    schedule.main(["--cron", "0 3 * * *"])
     assert capsys.readouterr().out.endswith("\nnot trained, because it is not committed: params.yaml\n")
 
 
-def test_without_a_commit_there_is_none(commands: list[list[str]]) -> None:
+def test_without_a_commit_there_is_none(started: list[tuple[str, str]]) -> None:
     shutil.rmtree(".git")
     subprocess.run(("git", "init", "-q"), check=True)
     with pytest.raises(SystemExit, match="retraining needs the project in a git repository"):
-        schedule.main(["--interval", "15"])
-    assert not commands
+        schedule.main(["--cron", "0 3 * * *"])
+    assert not started
 
 
-def test_params_that_every_run_would_refuse_are_refused_before_a_server_is_started(commands: list[list[str]]) -> None:
+def test_params_that_every_run_would_refuse_are_refused_before_a_server_is_started(
+    started: list[tuple[str, str]],
+) -> None:
     PARAMS.write_text("train: {}\n")
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
     subprocess.run((*git, "commit", "-q", "-am", "half"), check=True)
     with pytest.raises(SystemExit, match=r"^schedule: params\.yaml, as committed, is refused:"):
-        schedule.main(["--interval", "15"])
-    assert commands == []
+        schedule.main(["--cron", "0 3 * * *"])
+    assert started == []

@@ -26,7 +26,7 @@ def in_workspace(workspace: Path) -> None:
 @pytest.mark.parametrize("same", [True, False], ids=["the one that was started", "another with its pid"])
 def test_a_server_that_was_left_is_ended_and_no_other(same: bool) -> None:
     with subprocess.Popen(("sleep", "60")) as process:
-        server._note(process, server.TEMPORARY)
+        server.note(process, server.TEMPORARY)
         if not same:
             noted = json.loads(server.TEMPORARY.read_text())
             server.TEMPORARY.write_text(json.dumps(noted | {"started": noted["started"] - 9}))
@@ -133,7 +133,7 @@ def test_a_server_on_the_port_is_taken_and_ended_only_if_it_was_left(
     port = temporary_settings({PREFECT_SERVER_API_PORT: answering.server_port})
     with subprocess.Popen(("sleep", "60")) as process, port:
         if of_a_schedule:
-            server._note(process, server.SCHEDULE)
+            server.note(process, server.SCHEDULE)
         with server.for_schedule() as taken:
             assert taken.url == answering.url("api").rstrip("/")
             assert process.poll() is None
@@ -147,7 +147,7 @@ def test_a_server_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -
     with subprocess.Popen(stubborn, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        server._note(process, server.TEMPORARY)
+        server.note(process, server.TEMPORARY)
         server.end(server.TEMPORARY)
         assert not psutil.pid_exists(process.pid)
 
@@ -155,7 +155,7 @@ def test_a_server_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -
 def test_a_server_that_hangs_is_killed_at_once() -> None:
     with subprocess.Popen(("sleep", "60")) as process:
         process.send_signal(signal.SIGSTOP)
-        server._note(process, server.TEMPORARY)
+        server.note(process, server.TEMPORARY)
         server.kill(server.TEMPORARY)
         assert not psutil.pid_exists(process.pid)
     server.kill(server.TEMPORARY)

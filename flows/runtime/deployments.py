@@ -1,0 +1,127 @@
+"""What stands on a Prefect server for this checkout: its work pool, the deployments of prefect.yaml, and their runs."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC
+
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed
+from prefect.types import DateTime
+from prefect.workers.process import ProcessWorker
+
+from flows.runtime import form, labels, night
+from flows.runtime.server import ServerError
+
+ON_DEMAND = "on demand"  # the deployment whose form has the values of now
+DEPLOY = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+BY_ITSELF = "AUTOMATION"  # as the server calls what started a run
+AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+
+
+def worker() -> tuple[str, ...]:
+    """Return the command that starts the runs of this checkout, one at a time."""
+    name = labels.checkout()
+    limits = ("--type", "process", "--limit", "1", "--install-policy", "never")
+    return (sys.executable, "-m", "prefect", "worker", "start", "--pool", name, "--name", name, *limits)
+
+
+def put(url: str, cron: str, timezone: str) -> None:
+    """Put the work pool and the deployments on the server at `url`, in the place of earlier ones.
+
+    No worker of this checkout may be at work: runs that an earlier one has left are ended.
+
+    Raises:
+        ServerError: Prefect refuses them; it says why.
+    """
+    pool = WorkPoolCreate(
+        name=labels.checkout(),
+        description=f"The nights of {night.home()}",
+        type=ProcessWorker.type,
+        base_job_template=ProcessWorker.get_default_base_job_template(),
+    )
+    names = {"CHECKOUT": pool.name, "PROJECT": str(night.home()), "CRON": cron, "TZ": timezone, "PREFECT_API_URL": url}
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        client.create_work_pool(pool, overwrite=True)
+        answer = subprocess.run(
+            DEPLOY, env={**os.environ, **names}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if answer.returncode:
+            raise ServerError(f"prefect.yaml cannot be deployed:\n{answer.stdout}{answer.stderr}".rstrip())
+        settle(client)
+        fill_in()
+
+
+def settle(client: SyncPrefectClient) -> None:
+    """End on the server the runs that no process is behind, as their worker was killed: they would run for ever."""
+    for run in client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK)))),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[labels.checkout()])),
+    ):
+        ended = Cancelled if run.state_type == StateType.CANCELLING else Crashed
+        client.set_flow_run_state(run.id, ended(message="The schedule that ran it had ended before it."), force=True)
+
+
+def fill_in() -> None:
+    """Show in the form what is committed now.
+
+    Raises:
+        ParamsError, StageError: see `night.committed`.
+    """
+    values = DeploymentUpdate(parameters=form.shown())
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name(f"retraining/{labels.checkout()} {ON_DEMAND}")
+        client.update_deployment(found.id, values)
+
+
+def overtaken() -> str | None:
+    """Tell whether a newer run than this one is due, too, of those that nobody asked for; end all that are but it.
+
+    So many nights that were missed, or came due while another was at work, are one.
+
+    Returns:
+        What to say of this run; None: it is the newest.
+    """
+    with get_client(sync_client=True) as client:
+        this = client.read_flow_run(flow_run.id)
+        if this.deployment_id is None or not _by_itself(this):
+            return None
+        due = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+                expected_start_time=FlowRunFilterExpectedStartTime(before_=DateTime.now(UTC)),
+            ),
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[this.deployment_id])),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        )
+        newer = [run for run in due if _by_itself(run)]
+        if not newer:
+            return None
+        said = f"Superseded by the run that was due at {newer[-1].expected_start_time:%Y-%m-%d %H:%M} UTC"
+        for run in newer[:-1]:
+            client.set_flow_run_state(run.id, superseded(said), force=True)
+        return said
+
+
+def superseded(said: str) -> State[None]:
+    return Completed(name="Superseded", message=said)
+
+
+def _by_itself(run: FlowRun) -> bool:
+    return run.auto_scheduled or (run.created_by is not None and run.created_by.type == BY_ITSELF)
