@@ -1,4 +1,4 @@
-"""Which models have been in service, since when, and why.
+"""Which models have been in service, since when, and why; and which wait for approval.
 
 Reads:  the registry: models/registry, or the folder in REGISTRY
 Run:    python -m flows history [--at TIME]; without the option AT
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, time
 
-from flows.promotion import history
+from flows.promotion import history, waiting
 from flows.promotion.history import Entry
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, StageError
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root = history.registry()
     try:
         section.read()  # this is the project's folder
-        entries = history.read(root)
+        entries, waits = history.read(root), waiting.read(root)
     except (ParamsError, StageError, OSError) as error:
         sys.exit(f"history: {error}")
     chosen = entries if options.at is None else at(entries, options.at)
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"No model was in service then: the first one is, since {entries[0].time[:16]}")
     for entry in chosen:
         print(entry.line)
+    for entry in waits if options.at is None else []:
+        print(f'waits {entry.time[:16].replace("T", " ")}  make promote VERSION={entry.version} REASON="..."')
 
 
 def at(entries: list[Entry], moment: datetime) -> list[Entry]:

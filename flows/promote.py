@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.promotion import history, judgement, shared, store
+from flows.promotion import history, judgement, shared, store, waiting
 from flows.promotion.answers import opened
 from flows.promotion.candidate import Candidate, of_models, of_registry
 from flows.promotion.command import add_reason, ending
@@ -35,13 +35,17 @@ class Refused(Exception):
     """A blessing is missing."""
 
 
+class Waits(Exception):
+    """All three are there, and a person is to approve."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows promote", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--version",
         default=os.environ.get("VERSION") or None,
         metavar="DIGITS",
-        help="one that has been in service: its first digits (default: VERSION, else what is in models/)",
+        help="one that has been in service, or waits: its first digits (default: VERSION, else what is in models/)",
     )
     add_reason(parser)
     parser.add_argument(
@@ -60,12 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             checkout.check()
             with project_lock.hold():
                 root, params, version = history.registry(), whole.load(), options.version
-                candidate = of_registry(root, store.find(shared.read(root), version)) if version else of_models()
+                candidate = of_registry(root, find(root, version)) if version else of_models()
                 promote(root, params, candidate, options.reason, options.force)
         except Refused as refused:
             sys.exit(f'promote: {refused}. FORCE=1 REASON="..." does it all the same')
         except ProjectLocked as error:
             sys.exit(f"promote: {error.holder} is at work; its model can be judged when it has ended")
+
+
+def find(root: Path, version: str) -> Entry:
+    """Return the entry of a model that has been in service, or the one that a model which waits would have.
+
+    Raises:
+        StageError: its first digits, `version`, are those of no model, or of several.
+    """
+    return store.find([*shared.read(root), *waiting.read(root)], version)
 
 
 def _forced(text: str) -> bool | None:
@@ -81,10 +94,12 @@ def promote(
     by: str | None = None,
     remarks: Sequence[str] = (),
     arrivals: Verdict | None = None,
+    wait: bool = False,
 ) -> Entry | None:
     """Judge a model, write what was said of it to a verdict file, and put it into service.
 
     Args:
+        wait: keep it and have it wait for a person instead.
         by: who does; None: the person who runs this process.
         remarks: what else the verdict is to say.
         arrivals: what was found of the images that have come since the model in service was trained.
@@ -94,6 +109,7 @@ def promote(
 
     Raises:
         Refused: a blessing is missing, and it is not to be forced.
+        Waits: it passes, and is to wait.
         StageError: the model cannot be judged, or the registry is damaged.
     """
     while True:
@@ -106,19 +122,25 @@ def promote(
         print(lines(judged, page), flush=True)
         if not (judged.judgement.passed or force):
             raise Refused(f"{judged.judgement.headline}; {candidate.version} is not put into service")
+        entry = entered(root, candidate, judged, entries, params, reason)
+        if wait:
+            waiting.add(root, entry)
+            raise Waits(f'{entry.version} waits: make promote VERSION={entry.version} REASON="..."')
         try:
-            return put_into_service(root, candidate, judged, entries, params, reason)
+            shared.append(root, entry)
+            print(entry.line)
+            waiting.remove(root, entry.model)
+            return entry
         except Conflict as conflict:
             print(f"{conflict} meanwhile; judged again, against the model that is in service now", flush=True)
 
 
-def put_into_service(
+def entered(
     root: Path, candidate: Candidate, judged: Judged, entries: list[Entry], params: Params, reason: str | None
 ) -> Entry:
-    """Keep the model's files, and make the next entry.
+    """Keep the model's files, and return the entry that follows `entries` once it is made.
 
     Raises:
-        Conflict: another model has been put into service since `entries` were read.
         StageError: the model has been in service, and its folder is damaged.
     """
     found = judged.judgement
@@ -136,7 +158,7 @@ def put_into_service(
         },
     )
     gain, p, rule = (quality.figures.get(name) for name in ("gain", "p", "rule"))
-    entry = Entry(
+    return Entry(
         number=len(entries) + 1,
         time=history.now().isoformat(timespec="seconds"),
         action="promoted",
@@ -152,9 +174,6 @@ def put_into_service(
         gain=gain if isinstance(gain, float) else None,
         p=p if isinstance(p, float) else None,
     )
-    shared.append(root, entry)
-    print(entry.line)
-    return entry
 
 
 def reference(candidate: Candidate, params: Params) -> bytes:

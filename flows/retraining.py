@@ -6,20 +6,22 @@ Run:    by the deployments of prefect.yaml, see flows/runtime/schedule.py
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from flows import overrides
-from flows.promote import Refused, promote
-from flows.promotion import arrivals, history, judgement, shared, store
-from flows.promotion.candidate import of_models
+from flows.promote import Refused, Waits, find, promote
+from flows.promotion import arrivals, history, judgement, shared, store, waiting
+from flows.promotion.candidate import of_models, of_registry
 from flows.report import nights
 from flows.runtime import branches, deployments, form, labels, night, project_lock
 from flows.runtime.clone import Clone
@@ -35,8 +37,9 @@ from tasks.params.train import BatchSize, Epochs, LearningRate
 from tasks.params.whole import Params
 from tasks.prepared import Split
 
-PROMOTED = "Promoted"
+PROMOTED, WAITING = "Promoted", "Waiting"
 REASONS = 3  # in a state's message
+Version = Annotated[str, Field(min_length=store.SHORTEST, max_length=64, pattern="^[0-9a-f]*$")]
 
 
 @flow(name="retraining", flow_run_name=labels.run_name)
@@ -68,7 +71,7 @@ def retraining(
         if said := deployments.overtaken():
             return deployments.superseded(said)
         deployments.fill_in()
-    fields = {
+    fields: dict[str, object] = {
         "path": path,
         "image_size": image_size,
         "epochs": epochs,
@@ -76,13 +79,41 @@ def retraining(
         "learning_rate": learning_rate,
         "seed": seed,
     }
+
+    def act(checkout: Clone, remarks: list[str]) -> State[Any]:
+        changes = form.changes(recipe, fields)
+        night.link(overrides.check(changes))
+        return trained(checkout, changes, remarks)
+
+    return at_night(act)
+
+
+@flow(name="promotion", flow_run_name=labels.run_name)
+def promotion(version: Version, reason: form.Text) -> State[Any]:
+    """Put a model that waits for approval into service, or one that was there, if it passes once more.
+
+    It is judged again, against the model that is in service now, and on the test images of what is committed now.
+
+    Args:
+        version: The first digits of the model, which the run that ended as Waiting has named.
+        reason: Why; the history keeps it.
+    """
+    labels.tag()
+    if deployment.id:
+        end_with_parent()
+    return at_night(lambda _, remarks: approved(version, reason, remarks))
+
+
+def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
+    """Have `act` work in a checkout of what was committed, alone, and end as a person reads it.
+
+    Args:
+        act: is called with the checkout, the working directory, and with what a person is to know of this run.
+    """
     logger = get_run_logger()
     try:
         with project_lock.hold(path=project_lock.NIGHT), night.checkout() as checkout:
-            remarks = [edits] if (edits := night.edits()) else []
-            changes = form.changes(recipe, fields)
-            night.link(overrides.check(changes))
-            state = told(trained(checkout, changes, remarks))
+            state = told(act(checkout, [edits] if (edits := night.edits()) else []))
     except StageFailed as failed:
         name = "TimedOut" if isinstance(failed, StageTimedOut) else "Failed"
         state = Failed(name=name, message=with_log(failed))  # raised, Prefect would say what it is called, and no log
@@ -93,6 +124,19 @@ def retraining(
         state = Completed(name="Skipped", message=f"Skipped: {locked.holder} is at work")
     logger.log(logging.ERROR if state.is_failed() else logging.INFO, state.message)
     return state
+
+
+def approved(version: str, reason: str, remarks: list[str]) -> State[Any]:
+    """Judge a model of the registry once more, in the checkout, and put it into service."""
+    root = history.registry()
+    night.link(overrides.check([]))
+    prepare()
+    try:
+        candidate = of_registry(root, find(root, version))
+        entry = promote(root, whole.load(), candidate, reason=reason, by=this_run(), remarks=remarks)
+    except Refused as refused:
+        return Completed(name=branches.REFUSED, message=str(refused))
+    return Completed(name=PROMOTED, message=entry.line) if entry else nothing_new(f"{candidate.version} is in service")
 
 
 def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[Any]:
@@ -131,10 +175,15 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     test_set = store.name_of(store.digests(Split.read("test").images))
     if verdict := judgement.worse(root, model, champion, params.retraining.model_dump(), test_set):
         return nothing_new(f"{version} was judged at {verdict.time[:16]} UTC and not found good enough")
+    approval = params.retraining.approval
+    if approval and (waits := [one for one in waiting.read(root) if (one.model, one.replaces) == (model, champion)]):
+        return nothing_new(f"{version} waits for approval since {waits[0].time[:16]} UTC")
     try:
-        entry = promote(root, params, candidate, by=by, remarks=remarks, arrivals=arrived)
+        entry = promote(root, params, candidate, by=by, remarks=remarks, arrivals=arrived, wait=approval)
     except Refused as refused:
         name, message = branches.REFUSED, str(refused)
+    except Waits as waits_now:
+        name, message = WAITING, f"{waits_now}, or the deployment promotion"
     else:
         if entry is None:
             return nothing_new(f"{version} was put into service meanwhile")

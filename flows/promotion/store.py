@@ -101,7 +101,7 @@ def find(entries: list[Entry], version: str) -> Entry:
         known = ", ".join(dict.fromkeys(entry.model[:SHORTEST] for entry in reversed(entries))) or "none yet"
         what = f"stands for {len(models)} models" if models else "is no model in the registry"
         what = f"has fewer than {SHORTEST} digits" if len(version) < SHORTEST else what
-        raise StageError(f"version {version!r} {what}; those that have been in service: {known}")
+        raise StageError(f"version {version!r} {what}; those that are: {known}")
     return next(entry for entry in reversed(entries) if entry.model in models)
 
 

@@ -27,4 +27,5 @@ class Retraining(Section):
     max_latency_ms: float = Field(gt=0)
     max_memory_mb: int = Field(gt=0)
     arrivals: Arrivals
+    approval: bool
     keep_days: int = Field(ge=0, le=3650)

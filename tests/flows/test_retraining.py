@@ -3,7 +3,7 @@
 import logging
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +14,8 @@ import pytest
 from prefect.client.schemas.objects import State
 
 from flows import overrides, recipes, retraining, why
-from flows.promote import Refused
-from flows.promotion import arrivals, history, judgement
+from flows.promote import Refused, Waits
+from flows.promotion import arrivals, history, judgement, waiting
 from flows.promotion.judgement import Judgement
 from flows.report import nights
 from flows.runtime import branches, deployments, form, labels, night, project_lock
@@ -66,8 +66,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What each training found where it ran, instead of a training."""
     found: list[dict[str, Any]] = []
 
-    def prepare(changes: list[str]) -> list[StageRun]:
-        overrides.write(changes)
+    def prepare(changes: Sequence[str] = ()) -> list[StageRun]:
+        overrides.write(list(changes))
         return []
 
     def learn(prepared: list[StageRun], started: datetime) -> None:
@@ -137,7 +137,7 @@ def test_a_night_trains_what_was_committed_in_a_checkout_of_its_own(
     tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Any] = []
-    promoted(monkeypatch, lambda root, params, candidate, by, remarks, arrivals: said.append((root, remarks)))
+    promoted(monkeypatch, lambda root, params, candidate, by, remarks, arrivals, wait: said.append((root, remarks)))
     before = git("status", "--porcelain")
     state = run()
     assert state.name == "Promoted"
@@ -187,6 +187,60 @@ def test_the_form_has_images_of_ones_own_and_their_size(
     run(recipe="folder", path=images, image_size=[28, 32])
     ((download, size),) = seen
     assert (download.dataset, download.path, size) == ("folder", images, (28, 32))
+
+
+def test_a_model_that_passes_waits_for_approval_and_once(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides.write(["retraining.approval=true"])
+    git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "-qam", "wait for me")
+    waiting_ones: list[Any] = []
+
+    def promote(*_: Any, wait: bool, **__: Any) -> NoReturn:
+        assert wait
+        waiting_ones.append(SimpleNamespace(model=MODEL, replaces=None, time="2026-11-27T03:41:00+00:00"))
+        raise Waits("7c1e7c1 waits: make promote VERSION=7c1e7c1")
+
+    monkeypatch.setattr(retraining, "promote", promote)
+    monkeypatch.setattr(waiting, "read", lambda _: waiting_ones)
+    state = run()
+    assert (state.name, state.type) == ("Waiting", "COMPLETED")
+    said = "7c1e7c1 waits: make promote VERSION=7c1e7c1, or the deployment promotion; branch"
+    assert str(state.message).startswith(said)
+    state = run()
+    assert state.name == "Nothing new"
+    assert state.message == f"Nothing new: {MODEL[:7]} waits for approval since 2026-11-27T03:41 UTC"
+    assert len(waiting_ones) == 1
+
+
+@pytest.mark.parametrize(
+    ("came", "name", "message"),
+    [
+        (ENTRY, "Promoted", "#2 promoted"),
+        (None, "Nothing new", "Nothing new: 7c1e7c1 is in service"),
+        (Refused("worse"), "Refused", "worse"),
+    ],
+)
+def test_a_person_approves_in_the_ui_and_the_model_is_judged_again(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, came: object, name: str, message: str
+) -> None:
+    asked: list[Any] = []
+
+    def promote(root: Path, params: Any, candidate: Any, reason: str, by: str, remarks: list[str]) -> Any:
+        asked.append((root, candidate.version, reason, Path.cwd()))
+        if isinstance(came, Refused):
+            raise came
+        return came
+
+    monkeypatch.setattr(retraining, "find", lambda root, version: version)
+    monkeypatch.setattr(retraining, "of_registry", lambda root, entry: SimpleNamespace(version=f"{entry}7c1"))
+    monkeypatch.setattr(retraining, "promote", promote)
+    state = retraining.promotion.fn(version="7c1e", reason="looked at it")
+    assert (state.name, state.message) == (name, message)
+    assert asked == [(tree / "models/registry", "7c1e7c1", "looked at it", tree / night.CHECKOUT)]
+    schema = retraining.promotion.parameters
+    assert schema.required == ["version", "reason"]
+    assert schema.properties["version"]["minLength"] == 4
 
 
 def test_a_run_that_was_overtaken_does_nothing_but_say_so(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows import promote
-from flows.promotion import history, judge, store
+from flows.promotion import history, judge, shared, store
 from flows.promotion.candidate import of_models
 from tasks.params import whole
 from tests.flows.promotion.conftest import Variant
@@ -78,8 +78,8 @@ def test_a_promotion(ready: Path, variant: Variant, tmp_path: Path) -> None:
     candidate, entries = of_models(), history.read(root)
     judged = judge.judge(root, candidate, entries, params, "ana")
 
-    def action() -> object:
-        return promote.put_into_service(root, candidate, judged, entries, params, "a reason")
+    def action() -> None:
+        shared.append(root, promote.entered(root, candidate, judged, entries, params, "a reason"))
 
     found = set()
     for _ in each_step(root, tmp_path / "spare", action):

@@ -14,7 +14,9 @@ import pytest
 
 from flows import history as history_command
 from flows import promote, rollback, why
-from flows.promotion import answers, arrivals, candidate, history, judge, judgement, looks, store
+from flows.promote import Waits
+from flows.promotion import answers, arrivals, candidate, history, judge, judgement, looks, store, waiting
+from flows.promotion.candidate import of_models
 from flows.promotion.history import Entry
 from tasks.gates import quality, serving
 from tasks.gates.verdict import Verdict
@@ -124,6 +126,43 @@ def test_a_better_one_replaces_it_with_its_figures(ready: Path, variant: Variant
 
 
 @pytest.mark.usefixtures("blessed")
+def test_one_that_waits_goes_into_service_once_a_person_says_so(
+    ready: Path, variant: Variant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run()
+    second = variant("another")
+    said = f'{second[:7]} waits: make promote VERSION={second[:7]} REASON="..."'
+    with pytest.raises(Waits, match=f"^{re.escape(said)}$"):
+        promote.promote(ready, whole.load(), of_models(), wait=True)
+    assert [entry.model == second for entry in history.read(ready)] == [False]
+    Path("models/model.onnx").unlink()  # it is in the registry
+    capsys.readouterr()
+    history_command.main([])
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(rf'waits \S+ \S+  make promote VERSION={second[:7]} REASON="\.\.\."', line)
+    run("--version", second[:4], "--reason", "looked at it")
+    entry = history.read(ready)[-1]
+    assert (entry.model, entry.reason, entry.forced) == (second, "looked at it", False)
+    assert waiting.read(ready) == []
+
+
+@pytest.mark.usefixtures("blessed")
+def test_what_waits_and_was_changed_meanwhile_does_not_go_into_service(ready: Path, variant: Variant) -> None:
+    second = variant("another")
+    with pytest.raises(Waits):
+        promote.promote(ready, whole.load(), of_models(), wait=True)
+    weights = ready / second / "model.pth"
+    weights.chmod(0o644)
+    weights.write_bytes(b"others")
+    with pytest.raises(SystemExit, match=r"^promote: .*model\.pth missing, or not what"):
+        run("--version", second)
+    assert history.read(ready) == []
+    (ready / "waiting" / f"{second}.json").write_text("{}")
+    with pytest.raises(SystemExit, match=f"^promote: .*waiting/{second}.json"):
+        run("--version", second)
+
+
+@pytest.mark.usefixtures("blessed")
 def test_one_that_was_overtaken_is_judged_again(
     ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +191,7 @@ def test_one_that_was_overtaken_is_judged_again(
     ("version", "says"),
     [
         ("abc", "has fewer than 4 digits"),
-        ("ffffffff", "is no model in the registry; those that have been in service: "),
+        ("ffffffff", "is no model in the registry; those that are: "),
     ],
 )
 def test_a_version_that_is_none_is_refused(ready: Path, version: str, says: str) -> None:
