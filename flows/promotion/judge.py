@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.params.whole import Params
 from tasks.prepared import Card, Split
+
+PAUSE = timedelta(days=30)  # between two models that go into service by the rule `not_worse`
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,22 @@ def _quality(
         reason = f"{champion.version}, in service, was trained on all of the test images"
         return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy})
     since = found[last.model] if last else None
-    return quality.judge(card.class_names, own, found[champion.model], params.retraining, since, unseen)
+    verdict = quality.judge(card.class_names, own, found[champion.model], params.retraining, since, unseen)
+    if verdict.passed and params.retraining.rule == "not_worse" and (early := too_soon(entries, history.now())):
+        return Verdict("quality", "not run", [early], verdict.figures)  # not failed: it may be judged again in time
+    return verdict
+
+
+def too_soon(entries: list[Entry], now: datetime) -> str | None:
+    """Say why no model may go into service as not worse yet; None: one may.
+
+    Each may lose a little, and the oftener it is tried the likelier one does: Feng et al., Biometrics 77(1), 2021.
+    """
+    last = next((one for one in reversed(entries) if (one.action, one.rule) == ("promoted", "not_worse")), None)
+    if last is None or now - datetime.fromisoformat(last.time) >= PAUSE:
+        return None
+    since = f"{last.version} came in as not worse at {last.time[:16]} UTC"
+    return f"{since}, and one model may in {PAUSE.days} days; by the rule better any time"
 
 
 def last_better(entries: list[Entry]) -> Entry | None:

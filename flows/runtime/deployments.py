@@ -86,7 +86,7 @@ def fill_in() -> None:
     """
     values = DeploymentUpdate(parameters=form.shown())
     with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name(f"retraining/{labels.checkout()} {ON_DEMAND}")
+        found = client.read_deployment_by_name(f"retraining/{ON_DEMAND} in {labels.checkout()}")
         client.update_deployment(found.id, values)
 
 

@@ -103,7 +103,7 @@ class Prefect:
         return requests.post(f"{self.api}/{path}", json=body, timeout=10)
 
     def deployment(self, kind: str) -> Any:
-        wanted = {"name": {"any_": [f"{labels.checkout()} {kind}"]}}
+        wanted = {"name": {"any_": [f"{kind} in {labels.checkout()}"]}}
         (found,) = self.ask("deployments/filter", deployments=wanted).json()
         return found
 

@@ -5,6 +5,7 @@ import os
 import re
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -500,6 +501,31 @@ def test_losses_are_counted_from_the_last_model_that_was_found_better() -> None:
     assert judge.last_better([first, better, not_worse, forced]) == better
     back = replace(first, number=5, action="rolled back", replaces=better.model)
     assert judge.last_better([first, better, back]) == first
+
+
+def test_as_not_worse_one_model_comes_in_thirty_days(
+    ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = Verdict("quality", "passed", figures={"gain": -0.001, "p": 0.7, "rule": "not_worse"})
+    monkeypatch.setattr(quality, "judge", lambda *_: passed)
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("rule: better", "rule: not_worse"))
+    start = datetime(2026, 11, 1, tzinfo=UTC)
+    monkeypatch.setattr(history, "now", lambda: start)
+    run()
+    variant("second")
+    run("--force", "--reason", "the first one has nothing to be compared with")
+    second = history.read(ready)[-1]
+    third = variant("third")
+    monkeypatch.setattr(history, "now", lambda: start + timedelta(days=29, hours=23))
+    with pytest.raises(SystemExit, match=r"^promote: Refused: quality not run;"):
+        run()
+    (verdict, _) = judgement.read_last(ready) or pytest.fail("there is no verdict")
+    said = f"{second.version} came in as not worse at 2026-11-01T00:00 UTC, and one model may in 30 days; by the rule better any time"
+    assert verdict.blessing("quality").reasons == [said]
+    monkeypatch.setattr(history, "now", lambda: start + timedelta(days=30))
+    run()
+    assert history.read(ready)[-1].model == third
 
 
 def test_what_has_rotted_is_not_blessed_anew(ready: Path, variant: Variant) -> None:

@@ -28,6 +28,7 @@ def params(**changes: object) -> Retraining:
         "min_recall": None,
         "max_latency_ms": 1.0,
         "max_memory_mb": 1,
+        "approval": False,
         "keep_days": 1,
         "arrivals": ARRIVALS,
     }
