@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NoReturn
 
 from flows import overrides
@@ -116,9 +116,11 @@ def _leave_when_gone(used: Server, over: threading.Event) -> None:
         with dvc.AT_WORK:
             if not used.is_back() and not over.is_set():
                 server.kill(server.TEMPORARY)
-                for handler in logging.root.handlers:
-                    handler.acquire()  # never released: the flow's thread would log the end of the stage in between
-                os._exit(_say_gone(used.url))
+                with ExitStack() as silence:  # else the flow's thread would log the end of the stage in between
+                    for handler in logging.root.handlers:
+                        handler.acquire()
+                        silence.callback(handler.release)
+                    os._exit(_say_gone(used.url))
 
 
 def _say_gone(url: str) -> int:

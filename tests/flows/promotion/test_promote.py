@@ -521,8 +521,8 @@ def test_as_not_worse_one_model_comes_in_thirty_days(
     with pytest.raises(SystemExit, match=r"^promote: Refused: quality not run;"):
         run()
     (verdict, _) = judgement.read_last(ready) or pytest.fail("there is no verdict")
-    said = f"{second.version} came in as not worse at 2026-11-01T00:00 UTC, and one model may in 30 days; by the rule better any time"
-    assert verdict.blessing("quality").reasons == [said]
+    said = f"{second.version} came in as not worse at 2026-11-01T00:00 UTC, and one model may in 30 days"
+    assert verdict.blessing("quality").reasons == [f"{said}; by the rule better any time"]
     monkeypatch.setattr(history, "now", lambda: start + timedelta(days=30))
     run()
     assert history.read(ready)[-1].model == third
