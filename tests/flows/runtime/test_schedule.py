@@ -1,5 +1,6 @@
 """A schedule as a command: how it ends, and that what it started ends with it."""
 
+import asyncio
 import re
 import shutil
 import signal
@@ -8,10 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
+from prefect.server.schemas.schedules import CronSchedule
 
 from flows import overrides
 from flows.runtime import deployments, project_lock, schedule, server
@@ -222,6 +226,20 @@ def test_a_cron_expression_that_never_comes_due(
 def test_a_cron_expression_that_comes_due_seldom(cron: str, started: list[tuple[str, str]]) -> None:
     schedule.main(["--cron", cron])
     assert started == [(cron, "UTC")]
+
+
+@pytest.mark.parametrize(
+    ("night", "due"),
+    [
+        ("2026-03-28", ["28 02:30 +01", "29 03:30 +02", "30 02:30 +02"]),  # on the 29th there is no half past two
+        ("2026-10-24", ["24 02:30 +02", "25 02:30 +02", "26 02:30 +01"]),  # on the 25th there are two
+    ],
+)
+def test_daylight_saving_makes_no_night_two_or_none(night: str, due: list[str]) -> None:
+    schedule = CronSchedule(cron="30 2 * * *", timezone="Europe/Berlin")
+    start = datetime.fromisoformat(night).replace(tzinfo=ZoneInfo("Europe/Berlin"))
+    found = asyncio.run(schedule.get_dates(3, start=start))
+    assert [f"{date:%d %H:%M %z}".removesuffix("00") for date in found] == due
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlim", "CEST-2", "../etc/passwd", "europe/berlin"])
