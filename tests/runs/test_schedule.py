@@ -21,6 +21,7 @@ import requests
 from flows import overrides
 from flows.promotion import history, judgement
 from flows.runtime import labels, project_lock, server
+from flows.runtime.schedule import WORKER
 from tasks.data.datasets import DATASETS
 from tests.support.project import QUICK_DIGITS, Command, copy_project
 
@@ -194,6 +195,8 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert Path(".cache/retraining/kept/logs/export.log").exists()
     assert len(history.read(history.registry())) == 1
 
+    worker = psutil.Process(json.loads(WORKER.read_text())["pid"])
+    psutil.wait_procs(worker.children(), timeout=WAITS_S)  # else Prefect shows its insides for a run that has ended
     processes = psutil.Process(schedule.pid).children(recursive=True)
     assert processes
     schedule.send_signal(signal.SIGHUP)
