@@ -25,6 +25,7 @@ from flows.promotion.candidate import of_models, of_registry
 from flows.report import nights
 from flows.runtime import branches, deployments, form, labels, night, project_lock
 from flows.runtime.clone import Clone
+from flows.runtime.log import quieten
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.stopped import end_with_parent
 from flows.training import learn, prepare
@@ -110,6 +111,7 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
     Args:
         act: is called with the checkout, the working directory, and with what a person is to know of this run.
     """
+    quieten()
     logger = get_run_logger()
     try:
         with project_lock.hold(path=project_lock.NIGHT), night.checkout() as checkout:

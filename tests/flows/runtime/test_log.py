@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from prefect.exceptions import FailedRun
 from prefect.logging.configuration import setup_logging
 
 from flows.runtime import log
@@ -41,10 +42,17 @@ def test_why_a_stage_failed_is_left_to_who_says_it_at_the_end(name: str) -> None
         "msg": f"Task run failed with exception: {error!r}",
         "exc_info": (type(error), error, None),
     }
+    ended = FailedRun(REASON)
+    of_prefect: dict[str, object] = {
+        "msg": "Engine execution exited with unexpected exception",
+        "exc_info": (type(ended), ended, None),
+    }
     late: list[dict[str, object]] = [
         {"msg": f"{run} run failed due to timeout: {StageTimedOut(REASON)!r}"} for run in ("Task", "Flow")
     ]
-    assert not [fields for fields in (with_traceback, *late) if logger.filter(logging.makeLogRecord(fields))]
+    assert not [
+        fields for fields in (with_traceback, of_prefect, *late) if logger.filter(logging.makeLogRecord(fields))
+    ]
     records = [logging.makeLogRecord({"msg": message}) for message in FAILED]
     assert all(map(logger.filter, records))
     said = [record.getMessage() for record in records]
