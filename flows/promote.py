@@ -115,6 +115,7 @@ def promote(
     while True:
         entries = shared.read(root)
         if entries and entries[-1].model == candidate.digest:
+            waiting.remove(root, candidate.digest)
             print(f"{candidate.version} is in service already, since {entries[-1].time[:16]}")
             return None
         judged = judge(root, candidate, entries, params, by or history.person(), remarks, arrivals)

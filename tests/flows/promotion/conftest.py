@@ -1,4 +1,4 @@
-"""What the tests of promotion share: a candidate in models/, others that differ from it in a note alone, a remote."""
+"""What the tests of promotion share: an entry, a candidate in models/, others that differ in a note, a remote."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,25 @@ import onnx
 import pytest
 
 from flows.promotion import candidate
+from flows.promotion.history import Entry
 
 Variant = Callable[[str], str]
+ENTRY = Entry(
+    number=1,
+    time="2026-11-24T03:41:00+00:00",
+    action="promoted",
+    replaces=None,
+    model="a" * 64,
+    size=1,
+    files={},
+    by="ana@host",
+    reason=None,
+    forced=False,
+    blessings={"quality": "passed"},
+    rule="better",
+    gain=0.0084,
+    p=0.0007,
+)
 
 
 def name_remote(project: Path, url: str, config: str = "config") -> None:

@@ -12,26 +12,19 @@ from flows.promotion.history import Conflict, Entry
 from tasks.harness import lock
 from tasks.harness.errors import StageError
 from tasks.harness.records import write_json
+from tests.flows.promotion.conftest import ENTRY
 
 MODELS = [f"{number:064x}" for number in range(50)]
 
 
 def entry(number: int, model: str | None = None, replaces: str | None = None) -> Entry:
-    return Entry(
+    return replace(
+        ENTRY,
         number=number,
         time=f"2026-11-{number:02}T03:41:00+00:00",
-        action="promoted",
         replaces=replaces or (MODELS[number - 1] if number > 1 else None),
         model=model or MODELS[number],
-        size=1,
         files={"model.onnx": MODELS[number]},
-        by="ana@host",
-        reason=None,
-        forced=False,
-        blessings={"quality": "passed"},
-        rule="better",
-        gain=0.0084,
-        p=0.0007,
     )
 
 

@@ -25,7 +25,7 @@ from tasks.harness.errors import StageError
 from tasks.harness.records import read_json
 from tasks.params import whole
 from tasks.prepared import Split
-from tests.flows.promotion.conftest import Variant
+from tests.flows.promotion.conftest import ENTRY, Variant
 
 
 @pytest.fixture
@@ -145,6 +145,9 @@ def test_one_that_waits_goes_into_service_once_a_person_says_so(
     entry = history.read(ready)[-1]
     assert (entry.model, entry.reason, entry.forced) == (second, "looked at it", False)
     assert waiting.read(ready) == []
+    waiting.add(ready, entry)  # as where it was killed before the last step
+    run("--version", second[:4])
+    assert (waiting.read(ready), len(history.read(ready))) == ([], 2)
 
 
 @pytest.mark.usefixtures("blessed")
@@ -490,10 +493,7 @@ def test_a_folder_that_lacks_a_file_is_no_good(tmp_path: Path) -> None:
 
 
 def test_losses_are_counted_from_the_last_model_that_was_found_better() -> None:
-    first = Entry(
-        number=1, time="2026-11-24T03:41:00+00:00", action="promoted", replaces=None, model="a" * 64, size=1, files={},
-        by="ana", reason=None, forced=False, blessings={"quality": "passed"}, rule=None, gain=None, p=None
-    )  # fmt: skip
+    first = replace(ENTRY, rule=None, gain=None, p=None)
     better = replace(first, number=2, replaces="a" * 64, model="b" * 64, rule="better")
     forced = replace(better, number=3, model="c" * 64, forced=True, blessings={"quality": "failed"})
     not_worse = replace(better, number=4, model="d" * 64, rule="not_worse")

@@ -25,7 +25,7 @@ from tasks.gates import serving
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import to_json, write_json
-from tests.flows.promotion.conftest import Variant, name_remote
+from tests.flows.promotion.conftest import ENTRY, Variant, name_remote
 from tests.flows.promotion.test_killed import each_step
 from tests.support.params import ROOT
 
@@ -50,21 +50,15 @@ def following(root: Path, note: str) -> Entry:
     """Keep a model that is called so, and return the entry that would put it into service after those that are here."""
     entries, model = history.read(root), f"model {note}".encode()
     digest = sha256(model).hexdigest()
-    return Entry(
+    return replace(
+        ENTRY,
         number=len(entries) + 1,
-        time="2026-11-24T03:41:00+00:00",
-        action="promoted",
         replaces=entries[-1].model if entries else None,
         model=digest,
         size=len(model),
         files=store.put(root, digest, {"model.onnx": model, "golden.json": f"golden {note}".encode()}),
         by=f"ana@{root.name}",
         reason=note,
-        forced=False,
-        blessings={"quality": "passed"},
-        rule="better",
-        gain=0.0084,
-        p=0.0007,
     )
 
 
