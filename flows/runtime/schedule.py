@@ -36,17 +36,13 @@ WORKER_ENDS_WITHIN_S = 10
 def main(arguments: Sequence[str] | None = None) -> None:
     what = "Nights on a schedule: train, judge, and put into service."
     parser = argparse.ArgumentParser(prog="python -m flows retraining", description=what)
+    parser.add_argument("--cron", help='"0 3 * * *": every night at three (default: CRON, as make sets it)')
     parser.add_argument(
-        "--cron", default=os.environ.get("CRON") or None, help='"0 3 * * *": every night at three (default: CRON)'
-    )
-    parser.add_argument(
-        "--timezone",
-        default=os.environ.get("TZ") or "UTC",
-        metavar="ZONE",
-        help="whose clock that is, for example Europe/Berlin (default: TZ, else UTC)",
+        "--timezone", metavar="ZONE", help="whose clock that is, for example Europe/Berlin (default: TZ, else UTC)"
     )
     options = parser.parse_args(arguments)
-    cron, zone = options.cron, options.timezone
+    cron, by_cron = _given(options.cron, "--cron", "CRON")
+    zone, by_zone = _given(options.timezone, "--timezone", "TZ")
     if cron is None:
         parser.error('when? make schedule CRON="0 3 * * *"')
     if chosen := next((name for name in ("DATASET", "RECIPE") if os.environ.get(name)), None):
@@ -54,13 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"schedule: {named}: a schedule trains by params.yaml; make run {chosen}=... writes it")
     try:
         checkout.check()
+        zone = "UTC" if zone is None else zone
         if zone not in available_timezones():
-            raise ParamsError(f"TZ={zone!r} is no time zone; Europe/Berlin is one, and UTC")
+            raise ParamsError(f"{by_zone}={zone!r} is no time zone; Europe/Berlin is one, and UTC")
         if len(cron.split()) != 5:  # Prefect takes a sixth, which is seconds
-            raise ParamsError(f"CRON={cron!r} {NO_CRON}")
+            raise ParamsError(f"{by_cron}={cron!r} {NO_CRON}")
         print(f"asking Prefect when {cron!r} comes due", flush=True)  # its import takes seconds
         if refusal := _refusal(cron, zone):
-            raise ParamsError(f"CRON={cron!r} {refusal}")
+            raise ParamsError(f"{by_cron}={cron!r} {refusal}")
         clone.revision(night.WHAT)
         dataset = night.committed().download.dataset
         not_committed = night.edits()
@@ -71,6 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not_committed:
         print(not_committed, flush=True)
     run(cron, zone)
+
+
+def _given(option: str | None, flag: str, variable: str) -> tuple[str | None, str]:
+    """Return what the option says, or else the environment, and which of the two it was."""
+    return (os.environ.get(variable) or None, variable) if option is None else (option, flag)
 
 
 def _refusal(cron: str, zone: str) -> str | None:
@@ -160,9 +162,9 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
     A run has its stage to end, by SIGTERM, and nothing else.
     """
+    runs = _runs(process)
+    process.kill()
     with suppress(psutil.NoSuchProcess):
-        runs = psutil.Process(process.pid).children()
-        process.kill()
         for started in runs:
             started.terminate()
         deadline = time.monotonic() + STAGE_ENDS_WITHIN_S

@@ -171,6 +171,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert verdict[0].remarks == ["not trained, because it is not committed: README.md"]
 
     runs = prefect.runs()
+    assert {run["state_type"] for run in runs} <= {"COMPLETED", "CRASHED"}
     states = sorted(run["state_name"] for run in runs if run["parent_task_run_id"] is None)
     assert states == ["Crashed", "Nothing new", "Promoted", "Skipped", "Superseded", "Superseded"]
     skipped = next(run for run in runs if run["state_name"] == "Skipped")
@@ -182,14 +183,31 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert f"schedule: there is one already in this project: the run with pid {schedule.pid} on " in second.stdout
     on_demand = prefect.deployment("on demand")
     assert (on_demand["parameters"]["epochs"], on_demand["parameters"]["seed"]) == (60, 0), "as committed"
-    assert set(DATASETS) < set(on_demand["parameter_openapi_schema"]["properties"]["recipe"]["enum"])
+    assert re.fullmatch(rf"on demand in {project.name}-[0-9a-f]{{6}}", on_demand["name"]), "one for each checkout"
+    form = on_demand["parameter_openapi_schema"]["properties"]
+    about = ("title", "description", "position", "default")
+    bounds = {name: {key: field[key] for key in field.keys() - about} for name, field in form.items()}
+    assert set(DATASETS) < set(bounds.pop("recipe")["enum"])
+    assert bounds == {
+        "path": {"type": "string", "minLength": 1},
+        "image_size": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1, "maximum": 4096},
+            "minItems": 2,
+            "maxItems": 2,
+        },
+        "epochs": {"type": "integer", "minimum": 1, "maximum": 10_000},
+        "batch_size": {"type": "integer", "minimum": 1, "maximum": 65_536},
+        "learning_rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 10},
+        "seed": {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32},
+    }
     refused = prefect.start(epochs=0)
     assert (refused.status_code, "0 is less than the minimum of 1" in refused.text) == (409, True)
 
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
     git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", "strict", "params.yaml")
     prefect.start(epochs=1)
-    printed = wait_for(schedule, r"Flow run .* Finished in state Failed")
+    printed = wait_for(schedule, r"Flow run .* Finished in state Failed$")
     assert sum("export: parity failed" in line for line in printed) == 1
     assert "log: .cache/retraining/kept/logs/export.log\n" in printed
     assert Path(".cache/retraining/kept/logs/export.log").exists()

@@ -204,7 +204,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 def test_a_cron_expression_that_is_none_is_refused_before_a_schedule_is_announced(
     cron: str, said: str, started: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = f'CRON={cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
+    message = f'--cron={cron!r} is no cron expression; five fields are, for example "0 3 * * *"'
     with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
         schedule.main(["--cron", cron])
     assert capsys.readouterr() == (said, "")
@@ -215,7 +215,7 @@ def test_a_cron_expression_that_is_none_is_refused_before_a_schedule_is_announce
 def test_a_cron_expression_that_never_comes_due(
     cron: str, started: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = f"CRON={cron!r} never comes due: no such date exists"
+    message = f"--cron={cron!r} never comes due: no such date exists"
     with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
         schedule.main(["--cron", cron])
     assert capsys.readouterr() == (f"asking Prefect when {cron!r} comes due\n", "")
@@ -244,7 +244,7 @@ def test_daylight_saving_makes_no_night_two_or_none(night: str, due: list[str]) 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlim", "CEST-2", "../etc/passwd", "europe/berlin"])
 def test_a_time_zone_that_is_none(zone: str, started: list[tuple[str, str]]) -> None:
-    message = f"TZ={zone!r} is no time zone; Europe/Berlin is one, and UTC"
+    message = f"--timezone={zone!r} is no time zone; Europe/Berlin is one, and UTC"
     with pytest.raises(SystemExit, match=f"^schedule: {re.escape(message)}$"):
         schedule.main(["--cron", "0 3 * * *", "--timezone", zone])
     assert started == []
@@ -260,6 +260,9 @@ def test_make_says_when_by_the_environment(started: list[tuple[str, str]], monke
     assert started == [("0 4 * * *", "Europe/Berlin"), ("0 5 * * *", "Asia/Tokyo")]
     monkeypatch.setenv("CRON", "0 4")
     with pytest.raises(SystemExit, match=r"^schedule: CRON='0 4' is no cron expression; "):
+        schedule.main([])
+    monkeypatch.setenv("TZ", "CEST-2")
+    with pytest.raises(SystemExit, match=r"^schedule: TZ='CEST-2' is no time zone; "):
         schedule.main([])
 
 
