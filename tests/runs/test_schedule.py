@@ -224,7 +224,11 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert "Traceback" not in rest
     # Where nobody reaps orphans one that has ended is a zombie.
     assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    # On a machine with much to do SQLite refuses at once who has read before another has written. Prefect logs that and
+    # asks again: a run by its client, the worker's sign of life with the next one. Nothing else is to be in the log.
     log = (project / ".cache/logs/server.log").read_text()
+    records = re.split(r"^(?=\d\d:\d\d:\d\d\.\d+ \||[A-Z]+: )", log, flags=re.MULTILINE)
+    log = "".join(record for record in records if "(sqlite3.OperationalError) database is locked" not in record)
     assert not re.search("error|exception|traceback", log, re.IGNORECASE)
 
 
