@@ -32,5 +32,5 @@ def lock(path: str, *options: str) -> None:
             file.write(block)
 
 
-lock("requirements.txt", "pyproject.toml", "--group=dev")
+lock("requirements.txt", "pyproject.toml", "--group=dev", "--group=serving")
 lock("requirements-serving.txt", "--group=serving", "--constraints=requirements.txt")

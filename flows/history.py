@@ -12,6 +12,7 @@ from datetime import UTC, datetime, time
 
 from flows.promotion import history, waiting
 from flows.promotion.history import Entry
+from serving.champion import registry
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, StageError
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="show the entry of the model that was in service then: 2026-11-20 (at its end) or 2026-11-20T03:41, UTC",
     )
     options = parser.parse_args(arguments)
-    root = history.registry()
+    root = registry()
     try:
         section.read()  # this is the project's folder
         entries, waits = history.read(root), waiting.read(root)

@@ -21,6 +21,7 @@ from flows.promotion.judge import Judged, judge
 from flows.report import summary, verdicts
 from flows.runtime import checkout, project_lock
 from flows.runtime.project_lock import ProjectLocked
+from serving.champion import registry
 from serving.probe import GOLDEN
 from serving.session import SessionError
 from tasks.gates.verdict import Verdict
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             checkout.check()
             with project_lock.hold():
-                root, params, version = history.registry(), whole.load(), options.version
+                root, params, version = registry(), whole.load(), options.version
                 candidate = of_registry(root, find(root, version)) if version else of_models()
                 promote(root, params, candidate, options.reason, options.force)
         except Refused as refused:

@@ -9,8 +9,9 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 
-from flows.promotion import history, shared
+from flows.promotion import shared
 from flows.promotion.command import ending, try_model
+from serving.champion import registry
 from serving.probe import MODEL
 from tasks.harness import section
 from tasks.params.export import Export
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows pull_champion", description=__doc__.splitlines()[0])
     parser.parse_args(arguments)
     with ending("pull_champion"):
-        root, provider = history.registry(), section.load(Export).provider
+        root, provider = registry(), section.load(Export).provider
         entry = shared.pull(root, partial(try_model, provider=provider))
         print(f"{root / entry.model / MODEL} is in service: {entry.line}")
 

@@ -20,7 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from flows import overrides
 from flows.promote import Refused, Waits, find, promote
-from flows.promotion import arrivals, history, judgement, shared, store, waiting
+from flows.promotion import arrivals, judgement, shared, store, waiting
 from flows.promotion.candidate import of_models, of_registry
 from flows.report import nights
 from flows.runtime import branches, deployments, form, labels, night, project_lock
@@ -29,6 +29,7 @@ from flows.runtime.log import quieten
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.stopped import end_with_parent
 from flows.training import learn, prepare
+from serving.champion import registry
 from tasks.data.datasets import DATASETS
 from tasks.dvc import StageFailed, StageTimedOut, log_path
 from tasks.harness.errors import ParamsError, StageError, listed
@@ -130,7 +131,7 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
 
 def approved(version: str, reason: str, remarks: list[str]) -> State[Any]:
     """Judge a model of the registry once more, in the checkout, and put it into service."""
-    root = history.registry()
+    root = registry()
     night.link(overrides.check([]))
     prepare()
     try:
@@ -147,7 +148,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     Args:
         remarks: what a person is to know of this night.
     """
-    started, root, by = datetime.now(UTC), history.registry(), this_run()
+    started, root, by = datetime.now(UTC), registry(), this_run()
     try:
         prepared = prepare(changes)
     except StageError as error:  # the images cannot even be asked for
@@ -202,7 +203,7 @@ def told(state: State[Any]) -> State[Any]:
     """Show the verdict of this run, if it has one, in Prefect's UI, and say in its state why and where that is."""
     last = None
     with suppress(StageError):  # one that cannot be read is not of this run
-        last = judgement.read_last(history.registry())
+        last = judgement.read_last(registry())
     if last and last[0].by == this_run():
         judged, page = last[0], last[1].with_suffix(".html")
         nights.publish(judged, page)

@@ -15,6 +15,7 @@ from pathlib import Path
 from flows.promotion import history, shared, store
 from flows.promotion.command import add_reason, ending, try_model
 from flows.promotion.history import Conflict, Entry
+from serving.champion import registry
 from tasks.harness import section
 from tasks.harness.errors import StageError
 from tasks.params.export import Export
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error('a reason is needed, which the history keeps: REASON="..."')
     with ending("rollback"):
         try:
-            rollback(history.registry(), section.load(Export).provider, options.to, options.reason)
+            rollback(registry(), section.load(Export).provider, options.to, options.reason)
         except Conflict as error:
             sys.exit(f"rollback: {error}")
 

@@ -12,6 +12,7 @@ from flows.promotion import history, judgement
 from flows.promotion.judgement import Judgement
 from flows.report import summary
 from flows.report.verdicts import figure
+from serving.champion import registry
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, StageError
 
@@ -19,7 +20,7 @@ from tasks.harness.errors import ParamsError, StageError
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows why", description=__doc__.splitlines()[0])
     parser.parse_args(arguments)
-    root = history.registry()
+    root = registry()
     try:
         section.read()  # this is the project's folder
         last, entries = judgement.read_last(root), history.read(root)

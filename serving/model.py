@@ -17,14 +17,18 @@ SCHEMA_VERSION = "1"  # of the metadata: which steps from a file to the input it
 class Predictor:
     """models/model.onnx, ready to classify."""
 
-    def __init__(self, model: Path, provider: str = "auto") -> None:
+    def __init__(self, model: Path, provider: str = "auto", *, threads: int = 0, content: bytes | None = None) -> None:
         """Open the model.
+
+        Args:
+            threads: on the CPU; 0 lets ONNX Runtime choose.
+            content: of the file, if it was read already.
 
         Raises:
             SessionError: there is no such file, it is no model of this pipeline, or `provider` cannot run it.
         """
         self.model = model
-        self.session = open_session(model, provider)
+        self.session = open_session(model if content is None else content, provider, threads)
         try:
             # As ONNX Runtime gives them: a string that is not UTF-8 is a ValueError, too.
             metadata = self.session.get_modelmeta().custom_metadata_map

@@ -1,13 +1,11 @@
 """What a model makes of images, as it will be served."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.model import Predictor
-from serving.probe import MODEL
 from serving.session import SessionError
 from tasks.gates.quality import Answers
 from tasks.harness.errors import StageError, listed
@@ -49,10 +47,7 @@ def opened(model: bytes, provider: str, name: str) -> Predictor:
     Raises:
         StageError: it cannot be opened.
     """
-    with TemporaryDirectory() as folder:
-        path = Path(folder, MODEL)
-        path.write_bytes(model)
-        try:
-            return Predictor(path, provider)
-        except SessionError as error:
-            raise StageError(str(error).replace(str(path), name)) from None
+    try:
+        return Predictor(Path(name), provider, content=model)
+    except SessionError as error:
+        raise StageError(str(error).replace("the model:", f"{name}:")) from None

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from pydantic import AfterValidator, Field
 
+from serving.champion import POINTER, Champion
 from serving.probe import MODEL
 from tasks.gates.verdict import Outcome
 from tasks.harness import lock
@@ -29,9 +30,7 @@ from tasks.harness.errors import StageError
 from tasks.harness.lock import Locked
 from tasks.harness.records import read_record, to_json, write_json
 
-DEFAULT = Path("models/registry")
-VARIABLE = "REGISTRY"  # environment: where it lies instead
-HISTORY, POINTER = "history", "champion.json"
+HISTORY = "history"
 LOCK = ".lock"  # of the pointer and the count of looks
 NAME = re.compile(r"(\d{6,})\.json")
 WAIT_S = 60
@@ -106,21 +105,6 @@ class Entry:
             what.append(f"{100 * self.gain:+.2f} pt (p = {self.p:.2g})")
         what.append(f"by {self.by}{f': {self.reason}' if self.reason else ''}")
         return f"#{self.number:<4} {time:%Y-%m-%d %H:%M}  {before} -> {self.version}  {'  '.join(what)}"
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The contents of champion.json."""
-
-    path: str  # of its model.onnx, below the registry
-    sha256: Digest
-    size: int
-    number: int  # of the entry
-
-
-def registry() -> Path:
-    """Return the folder of the registry: models/registry, or what REGISTRY names."""
-    return Path(os.environ.get(VARIABLE) or DEFAULT)
 
 
 def read(root: Path) -> list[Entry]:

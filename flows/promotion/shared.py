@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from flows.promotion import history, store
-from flows.promotion.history import HISTORY, POINTER, Champion, Conflict, Entry, champion
+from flows.promotion.history import HISTORY, Conflict, Entry, champion
 from flows.promotion.remote import Remote, configured
+from serving.champion import POINTER, Champion
 from serving.probe import MODEL
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_record, to_json, write_json

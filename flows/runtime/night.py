@@ -8,10 +8,10 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.promotion import history
 from flows.runtime import clone
 from flows.runtime.clone import NOT_YET_TRACKED, Clone, git
 from flows.runtime.clone import listed as listed_by_git
+from serving.champion import VARIABLE, registry
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, listed
 from tasks.harness.section import PARAMS
@@ -46,14 +46,14 @@ def checkout() -> Iterator[Clone]:
     _trees.append(tree)
     try:
         made = clone.make(tree / CHECKOUT, tree / KEPT, WHAT, edits=False)
-        os.environ[history.VARIABLE] = str(history.registry().absolute())
+        os.environ[VARIABLE] = str(registry().absolute())
         clone.name_mirror_from_root()
         os.chdir(made.folder)
         yield made
     finally:
         os.chdir(tree)
         _trees.remove(tree)
-        for name in (history.VARIABLE, "DATA_MIRROR"):
+        for name in (VARIABLE, "DATA_MIRROR"):
             os.environ.pop(name, None)
             os.environ.update({name: before[name]} if name in before else {})
         clone.remove(tree / CHECKOUT)

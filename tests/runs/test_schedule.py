@@ -22,6 +22,7 @@ from flows import overrides
 from flows.promotion import history, judgement
 from flows.runtime import labels, project_lock, server
 from flows.runtime.schedule import WORKER
+from serving.champion import registry
 from tasks.data.datasets import DATASETS
 from tests.support.project import QUICK_DIGITS, Command, copy_project
 
@@ -157,7 +158,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
         wait_for(schedule, r"Skipped\('Skipped: the run with pid \d+ on \S+, since \S+ is at work'")
 
     # Nothing of it is in the tree, which has an edit; what it came to is in the registry and on a branch.
-    (entry,) = history.read(history.registry())
+    (entry,) = history.read(registry())
     assert git("status", "--porcelain") == " M README.md\n"
     assert not Path("models/model.onnx").exists()
     branch = git("for-each-ref", "--format=%(refname:short)", "refs/heads/retraining/").strip()
@@ -166,7 +167,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
         f"Promoted: model {entry.model[:7]} of a night [skip ci]",
         "dvc.lock\nreports/metrics.json\n",
     ]
-    verdict = judgement.read_last(history.registry())
+    verdict = judgement.read_last(registry())
     assert verdict
     assert verdict[0].remarks == ["not trained, because it is not committed: README.md"]
 
@@ -211,7 +212,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert sum("export: parity failed" in line for line in printed) == 1
     assert "log: .cache/retraining/kept/logs/export.log\n" in printed
     assert Path(".cache/retraining/kept/logs/export.log").exists()
-    assert len(history.read(history.registry())) == 1
+    assert len(history.read(registry())) == 1
 
     worker = psutil.Process(json.loads(WORKER.read_text())["pid"])
     psutil.wait_procs(worker.children(), timeout=WAITS_S)  # so that all that is printed of the run that failed is there
