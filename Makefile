@@ -3,10 +3,10 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := $(VENV)/bin
 # What names files or says when goes to Python by the environment, as it was typed: no shell reads it, nor make itself.
-$(foreach name,AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO URL VERSION WAIT,$(eval override $(name) := $$(value $(name))))
-export AT CRON DATASET FORCE IMAGE REASON RECIPE REGISTRY TO URL VERSION WAIT
+$(foreach name,AT CRON DATASET FORCE IMAGE MODEL PORT REASON RECIPE REGISTRY TO URL VERSION WAIT,$(eval override $(name) := $$(value $(name))))
+export AT CRON DATASET FORCE IMAGE MODEL PORT REASON RECIPE REGISTRY TO URL VERSION WAIT
 
-.PHONY: help installed install run search schedule notify report promote rollback pull-champion history why unit test bench check predict lock clean
+.PHONY: help installed install run search schedule notify report serve promote rollback pull-champion history why unit test bench check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ notify: installed ## tell somebody how each night ended: URL=... as Apprise has 
 
 report: installed ## write reports/report.html and reports/report.md: all that there is to see of the last run
 	@$(BIN)/python -m flows report
+
+serve: installed ## answer over HTTP with the model in service, or where there is none with models/model.onnx; MODEL=path PORT=8080
+	@$(BIN)/python -m serving
 
 promote: installed ## judge the model in models/, or VERSION=digits, and put it into service; FORCE=1 REASON="..." in any case
 	@$(BIN)/python -m flows promote

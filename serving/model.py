@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from serving.images import MAX_SIDE, Resize
 from serving.session import SessionError, one_line, open_session
 
+OUTPUTS = ("logits", "probabilities")  # float32 [batch, classes]
 SCHEMA_VERSION = "1"  # of the metadata: which steps from a file to the input it stands for
 
 
@@ -28,7 +29,7 @@ class Predictor:
             SessionError: there is no such file, it is no model of this pipeline, or `provider` cannot run it.
         """
         self.model = model
-        self.session = open_session(model if content is None else content, provider, threads)
+        self.session = open_session(model if content is None else content, provider, threads, name=model)
         try:
             # As ONNX Runtime gives them: a string that is not UTF-8 is a ValueError, too.
             metadata = self.session.get_modelmeta().custom_metadata_map
@@ -47,17 +48,22 @@ class Predictor:
         Raises:
             SessionError: the model does not run, or what it returns is no such array.
         """
-        try:
-            (found,) = self.session.run(["probabilities"], {"images": images})
-        except Exception as error:  # ONNX Runtime's own exceptions have no common base below Exception
-            raise SessionError(f"{self.model} failed on images {images.shape}: {one_line(error)}") from None
-        probabilities: NDArray[np.float32] = np.asarray(found)
-        expected = (len(images), len(self.class_names))
-        if probabilities.shape != expected:
-            raise SessionError(f"{self.model} returned probabilities {probabilities.shape} instead of {expected}")
+        probabilities = self.outputs(images)["probabilities"]
         if not np.isfinite(probabilities).all():
             raise SessionError(f"{self.model} returned probabilities that are not finite")
         return probabilities
+
+    def outputs(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Return the logits and the probabilities of images, which may not be finite; see `__call__`."""
+        try:
+            found = dict(zip(OUTPUTS, self.session.run(OUTPUTS, {"images": images}), strict=True))
+        except Exception as error:  # ONNX Runtime's own exceptions have no common base below Exception
+            raise SessionError(f"{self.model} failed on images {images.shape}: {one_line(error)}") from None
+        expected = (len(images), len(self.class_names))
+        for name, values in found.items():
+            if values.shape != expected:
+                raise SessionError(f"{self.model} returned {name} {values.shape} instead of {expected}")
+        return found
 
 
 def _class_names(metadata: dict[str, str]) -> list[str]:

@@ -40,7 +40,12 @@ def candidates(requested: str) -> list[str]:
 
 
 def open_session(
-    model: str | os.PathLike[str] | bytes, requested: str = "auto", threads: int = 0, *, record_nodes: bool = False
+    model: str | os.PathLike[str] | bytes,
+    requested: str = "auto",
+    threads: int = 0,
+    *,
+    record_nodes: bool = False,
+    name: str | os.PathLike[str] = "",
 ) -> onnxruntime.InferenceSession:
     """Open `model` (a path or its bytes) on one provider alone; `get_providers()[0]` names it.
 
@@ -49,20 +54,21 @@ def open_session(
             accelerator that it was built for where there is none in the machine, too.
         threads: on the CPU; 0 lets ONNX Runtime choose.
         record_nodes: for `get_provider_graph_assignment_info`.
+        name: what errors call a model that is given as bytes.
 
     Raises:
         ProviderError: the provider that was named is missing or cannot run the model.
         SessionError: the CPU cannot either, or there is no such file.
     """
     *accelerators, last = candidates(requested)
-    content = model if isinstance(model, bytes) else _read(model)
-    name = "the model" if isinstance(model, bytes) else f"the model {os.fspath(model)}"
+    content = model if isinstance(model, bytes) else read_model(model)
+    called = f"the model {os.fspath(name if isinstance(model, bytes) else model)}".rstrip()
     for provider in accelerators:
         try:
-            return _open_on(provider, content, name, threads, record_nodes)
+            return _open_on(provider, content, called, threads, record_nodes)
         except ProviderError as error:
             print(f"{printable(str(error))}; trying the next best", file=sys.stderr)
-    return _open_on(last, content, name, threads, record_nodes)
+    return _open_on(last, content, called, threads, record_nodes)
 
 
 def one_line(error: Exception) -> str:
@@ -70,7 +76,12 @@ def one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split()))
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+def read_model(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a model.
+
+    Raises:
+        SessionError: there is no such file, or it cannot be read, or is larger than any model.
+    """
     try:
         with open_regular(path) as file:
             if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:

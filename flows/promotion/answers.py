@@ -50,4 +50,4 @@ def opened(model: bytes, provider: str, name: str) -> Predictor:
     try:
         return Predictor(Path(name), provider, content=model)
     except SessionError as error:
-        raise StageError(str(error).replace("the model:", f"{name}:")) from None
+        raise StageError(str(error)) from None

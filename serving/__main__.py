@@ -1,0 +1,119 @@
+"""Serve the model in service over HTTP, by the Open Inference Protocol: docs/deployment.md.
+
+Reads:  models/registry/champion.json and the model that it names; where there is none yet, models/model.onnx
+Run:    python -m serving, or with MODEL and PORT in the environment, as make serve does
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import resource
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from serving import champion
+from serving.champion import Champion, registry
+from serving.files import printable
+from serving.server.app import App
+from serving.server.described import MODEL
+from serving.server.limits import Limits
+from serving.server.served import Refused, Served, open_champion, open_file
+from serving.server.server import Server
+from serving.server.service import Service, follow
+from serving.session import SessionError
+
+DEFAULT = Path("models/model.onnx")
+TOKEN = "TOKEN"  # environment: what requests have to bear; on the command line anyone on the machine could read it
+SWITCH_S = 0.0005  # after which a thread gives way to another: the event loop to the model, and back
+
+
+def main() -> None:
+    options = _parse()
+    limits, root = Limits(), registry()
+    try:
+        model, found = _open(options.model, root, options.provider, limits)
+        listening = _listen(options.host, options.port)
+    except Refused as error:
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        sys.exit(printable(f"serve: {error}{cause}; make rollback puts the one before it back"))
+    except SessionError as error:
+        sys.exit(printable(f"serve: {error}"))
+    sys.setswitchinterval(SWITCH_S)
+    _more_files(4 * limits.connections)
+    source = f"the champion of {root}" if found else f"{options.model or DEFAULT}, which no promotion has judged"
+    print(f"serve: {MODEL} {model}, {printable(source)}", flush=True)
+    followed = None if options.model else (root, found)
+    uvloop.run(_serve(model, limits, listening, followed, options.provider))
+
+
+async def _serve(
+    model: Served,
+    limits: Limits,
+    listening: socket.socket,
+    followed: tuple[Path, Champion | None] | None,
+    provider: str,
+) -> None:
+    service = Service(model, limits)
+    app = App(service, os.environ.get(TOKEN))
+    gc.freeze()  # what is there now stays, and need not be looked through again
+    host, port = listening.getsockname()[:2]
+    print(f"serve: http://{f'[{host}]' if ':' in host else host}:{port}, until Ctrl-C", flush=True)
+    following = asyncio.create_task(follow(service, *followed, provider)) if followed else None
+    await Server(app, service, limits).serve([listening])
+    if following:
+        following.cancel()
+    await app.close()
+
+
+def _open(file: Path | None, root: Path, provider: str, limits: Limits) -> tuple[Served, Champion | None]:
+    found = None if file else champion.read(root)
+    if found:
+        return open_champion(root, found, provider, limits.batch), found
+    if not file:
+        print(f"serve: there is no champion in {printable(str(root))} yet; make promote makes one", flush=True)
+    return open_file(file or DEFAULT, provider, limits.batch), None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        sys.exit(
+            printable(f"serve: cannot listen on {host}, port {port}: {error.strerror}; PORT= chooses another port")
+        )
+
+
+def _more_files(wanted: int) -> None:
+    """Let the process have as many connections as `Limits` says, though a shell may allow it fewer files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard) if hard > 0 else wanted, hard))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m serving",
+        description="Serve the champion of the registry, and each one that takes its place, by the Open Inference "
+        f"Protocol. The environment may hold MODEL and PORT instead of the options, and {TOKEN}: what requests bear.",
+    )
+    model, port = os.environ.get("MODEL"), os.environ.get("PORT")
+    parser.add_argument("--model", type=Path, default=model or None, help="a model.onnx instead of the champion")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, which this machine alone reaches")
+    parser.add_argument("--port", type=_port, default=port or "8080", help="default: 8080; 0: any that is free")
+    parser.add_argument("--provider", default="auto", help="ONNX Runtime's execution provider (default: auto)")
+    return parser.parse_args()
+
+
+def _port(text: str) -> int:
+    if not (text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; a number from 0 to 65535 is expected")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The server: the Open Inference Protocol over HTTP, in front of the model in service."""

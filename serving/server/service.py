@@ -1,0 +1,78 @@
+"""The model that answers, and the newer one that takes its place between two requests."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from serving import champion
+from serving.champion import Champion
+from serving.server.batcher import Batcher
+from serving.server.limits import Limits
+from serving.server.metrics import Metrics
+from serving.server.served import Refused, Served, open_champion, tell
+from serving.session import SessionError
+
+LOOK_S = 1  # between two looks at champion.json
+AGAIN_S = 60  # until a champion that was refused is tried once more, though its pointer has not changed
+
+
+class Service:
+    """What the routes answer from. Made and used on the event loop."""
+
+    def __init__(self, model: Served, limits: Limits) -> None:
+        self.limits = limits
+        self.metrics = Metrics()
+        self.batcher = Batcher(limits, self.metrics)
+        self.stopping = False
+        self.refused: str | None = None  # the newer model that may not answer, and why
+        self.use(model)
+
+    def use(self, model: Served) -> None:
+        """Have a model answer from the next request on; those that wait are answered by the one that they came for."""
+        self.model = model
+        self.refused = None
+        self.metrics.model = model.about()
+        self.metrics.swap_failed = False
+
+    def refuse(self, why: str) -> None:
+        """Keep the model that answers, and say so in readiness and metrics."""
+        if why != self.refused:
+            self.metrics.swaps["refused"] += 1
+        self.refused = why
+        self.metrics.swap_failed = True
+
+
+async def follow(service: Service, root: Path, serving: Champion | None, provider: str) -> None:
+    """Serve the champion of a registry from the moment that it changes, for ever.
+
+    Args:
+        serving: what the service answers with now; None: a file that no promotion has judged.
+    """
+    refused, again_at = None, 0.0
+    while True:
+        await asyncio.sleep(LOOK_S)
+        now = time.monotonic()
+        found = serving
+        try:
+            found = await asyncio.to_thread(_look, root)
+            if found in (None, serving):
+                service.refused = None  # what was refused is gone again
+                service.metrics.swap_failed = False
+            elif found != refused or now >= again_at:
+                service.use(await asyncio.to_thread(open_champion, root, found, provider, service.limits.batch))
+                service.metrics.swaps["switched"] += 1
+                print(f"serve: {service.model} answers now", flush=True)
+                serving = found
+        except Exception as error:  # whatever it is, the model that answers goes on
+            refused, again_at = found, now + AGAIN_S
+            why = str(error) if isinstance(error, Refused) else "the new model cannot be opened"
+            if why != service.refused:
+                tell(why, error.__cause__ if isinstance(error, Refused) else error)
+            service.refuse(why)
+
+
+def _look(root: Path) -> Champion | None:
+    try:
+        return champion.read(root)
+    except SessionError as error:
+        raise Refused("the registry's champion.json is not what a promotion wrote") from error
