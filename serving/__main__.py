@@ -83,9 +83,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        sys.exit(
-            printable(f"serve: cannot listen on {host}, port {port}: {error.strerror}; PORT= chooses another port")
-        )
+        why = str(error.strerror).partition(" (while")[0]  # attempting what is said here anyway
+        sys.exit(printable(f"serve: cannot listen on {host}, port {port}: {why}; PORT= chooses another"))
 
 
 def _more_files(wanted: int) -> None:
