@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 $(foreach name,AT CRON DATASET FORCE IMAGE MODEL PORT REASON RECIPE REGISTRY TO URL VERSION WAIT,$(eval override $(name) := $$(value $(name))))
 export AT CRON DATASET FORCE IMAGE MODEL PORT REASON RECIPE REGISTRY TO URL VERSION WAIT
 
-.PHONY: help installed install run search schedule notify report serve promote rollback pull-champion history why unit test bench check predict lock clean
+.PHONY: help installed install run search schedule notify report serve promote rollback pull-champion history why unit test bench load-test check predict lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: installed ## run the test suite; DATA_MIRROR=folder adds the run on real F
 
 bench: installed ## measure speed and memory on the data in DATA_MIRROR=folder, into benchmarks/README.md
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+load-test: installed ## drive the server with wrk (Debian's package), into benchmarks/README.md
+	@$(BIN)/python -m benchmarks.load $(ARGS)
 
 check: installed ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff format --check

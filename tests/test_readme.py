@@ -36,6 +36,7 @@ TARGETS = {
     "unit",
     "test",
     "bench",
+    "load-test",
     "check",
     "predict",
     "lock",
