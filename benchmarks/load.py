@@ -11,12 +11,9 @@ Run:    python -m benchmarks.load [ROW]...   (a row: any part of its name; then 
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +26,9 @@ import psutil
 import torch
 from PIL import Image
 
+from benchmarks import servers
 from benchmarks.__main__ import PYTHON, README, machine, output
+from benchmarks.servers import OTHERS, OURS, Server
 from tasks.exported.graph import to_onnx
 from tasks.exported.metadata import preprocessing
 from tasks.harness.code import ROOT
@@ -46,7 +45,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 TIMES, WARM_S, SECONDS = 3, 1, 4
 PREDICT = "/predict"
-INFER = "/v2/models/classifier/infer"
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,7 @@ class Row:
     images: int = 1  # of a request
     bare: int = 1  # images of a batch of the bare loop
     upload: bool = False  # an image file instead of pixels
+    server: Server = OURS
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,8 @@ def main() -> None:
             tail = median(load.p99_ms / load.p50_ms for load in loads)
             lines.append(line(row, bare, loads, ratios))
             print(lines[-1], flush=True)
+            if row.server is not OURS:
+                continue
             if median(ratios) < row.bar:
                 missed.append(f"{row.what}: {median(ratios):.2f}, the bar is {row.bar:g}")
             if tail > TAIL[0]:
@@ -107,7 +108,7 @@ def main() -> None:
 def measure(row: Row, model: Path, bodies: dict[str, Path]) -> tuple[list[float], list[Load]]:
     """Return images per CPU-second of the bare loop, around each load, and the loads."""
     words = (PYTHON, "-m", "benchmarks.bare", str(model), str(row.bare), *([str(bodies["file"])] if row.upload else []))
-    with serving(model) as (process, url):
+    with servers.serving(row.server, model) as (process, url):
         loads, bare = [], [float(output(ROOT, *words))]
         for _ in range(TIMES):
             loads.append(drive(row, process, url, bodies))
@@ -115,34 +116,23 @@ def measure(row: Row, model: Path, bodies: dict[str, Path]) -> tuple[list[float]
     return [(before + after) / 2 for before, after in pairwise(bare)], loads
 
 
-@contextmanager
-def serving(model: Path) -> Iterator[tuple[psutil.Process, str]]:
-    words = (PYTHON, "-m", "serving", "--model", str(model), "--port", "0")
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = next(found[0] for text in process.stdout if (found := re.search(r"http://[\d.:]+", text)))
-        try:
-            yield psutil.Process(process.pid), address
-        finally:
-            process.terminate()
-
-
 def drive(row: Row, process: psutil.Process, url: str, bodies: dict[str, Path]) -> Load:
     """Have wrk ask for some seconds, and see what that cost the server."""
     if row.upload:
         request = (url + PREDICT, "--", str(bodies["file"]), "Content-Type=image/png")
+    elif row.server.json:
+        request = (url + row.server.infer, "--", str(bodies["json"]), "Content-Type=application/json")
     else:
         body = bodies[str(row.images)]
         length = body.read_bytes().index(b"}]}") + 3
-        request = (url + INFER, "--", str(body), f"Inference-Header-Content-Length={length}")
+        request = (url + row.server.infer, "--", str(body), f"Inference-Header-Content-Length={length}")
     words = ("wrk", "-t1", f"-c{row.clients}", "--latency", "-s", str(SCRIPT))
     output(ROOT, *words, f"-d{WARM_S}s", *request)
-    before = process.cpu_times()
+    before = servers.cpu_seconds(process)
     found = json.loads(output(ROOT, *words, f"-d{SECONDS}s", *request).splitlines()[-1])
-    after = process.cpu_times()
+    seconds = servers.cpu_seconds(process) - before
     if found["failed"]:
         sys.exit(f"load-test: {row.what}: {found['failed']} of {found['requests']} requests failed")
-    seconds = after.user + after.system - before.user - before.system
     rate = found["requests"] * row.images / seconds
     return Load(rate, found["requests"] / SECONDS, found["p50_ms"], found["p99_ms"])
 
@@ -162,15 +152,18 @@ def write_model(folder: Path, name: str) -> Path:
 def write_bodies(folder: Path) -> dict[str, Path]:
     """Write what wrk sends: requests of 1 and of 64 images, and an image file."""
     random = np.random.default_rng(0)
-    bodies = {name: folder / name for name in ("1", "64", "file")}
+    bodies = {name: folder / name for name in ("1", "64", "file", "json")}
     for count in (1, 64):
         pixels = random.integers(0, 256, (count, *SHAPE), np.uint8)
         size = {"binary_data_size": pixels.nbytes}
         text = {
+            "id": "1",  # which kserve needs
             "parameters": {"binary_data_output": True},
             "inputs": [{"parameters": size, "name": "images", "datatype": "UINT8", "shape": list(pixels.shape)}],
         }
         bodies[str(count)].write_bytes(json.dumps(text).encode() + pixels.tobytes())
+        if count == 1:
+            bodies["json"].write_text(json.dumps({"images": pixels.tolist()}))
     Image.fromarray(pixels[0, ..., 0]).save(bodies["file"], "PNG")
     return bodies
 
@@ -195,10 +188,9 @@ def line(row: Row, bare: list[float], loads: list[Load], ratios: list[float]) ->
     spread = f"**{median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
     middle = sorted(loads, key=lambda load: load.rate)[len(loads) // 2]
     tail = f"{middle.p50_ms:.2f} / {middle.p99_ms:.2f} ms"
-    return (
-        f"| {row.what} | {median(load.rate for load in loads):,.0f} | {median(bare):,.0f} | {tail} "
-        f"| {spread} | ≥ {row.bar:g} | ≥ {row.aim:g} |"
-    )
+    limits = f"≥ {row.bar:g} | ≥ {row.aim:g}" if row.server is OURS else "- | -"
+    rate = median(load.rate for load in loads)
+    return f"| {row.what} | {rate:,.0f} | {median(bare):,.0f} | {tail} | {spread} | {limits} |"
 
 
 HEAD = (
@@ -219,13 +211,11 @@ ROWS = [
     Row(f"64 images a request, against batches of 64, network: {SMALL}", SMALL, 8, 0.65, 0.8, 64, 64),
     Row(f"64 images a request, against batches of 64, network: {LARGE}", LARGE, 8, 0.9, 0.95, 64, 64),
     Row(f"one image a request, 64 clients, against batches of 64, network: {LARGE}", LARGE, 64, 0.65, 0.75, bare=64),
-    Row(
-        f"an image file a request, 8 clients, against decode and run, network: {LARGE}",
-        LARGE,
-        8,
-        0.45,
-        0.6,
-        upload=True,
+    Row(f"an image file, 8 clients, against decode and run, network: {LARGE}", LARGE, 8, 0.45, 0.6, upload=True),
+    *(
+        Row(f"{one.name}, one image a request, {clients} clients, network: {SMALL}", SMALL, clients, 0, 0, server=one)
+        for one in OTHERS
+        for clients in (1, 8, 64)
     ),
 ]
 
