@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,11 +27,11 @@ from tasks.evaluation.record import Evaluation
 from tasks.gates import parity
 from tasks.harness.records import write_json
 from tasks.training.record import TRAINING, Epochs, Validated
+from tests.support.browser import CHROMIUM
 from tests.support.params import write_params
 from tests.support.reports import QUALITY, write_verdict
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(autouse=True)
