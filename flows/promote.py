@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.promotion import history, judgement, shared, store, waiting
+from flows.promotion import history, judgement, shared, store, tags, waiting
 from flows.promotion.answers import opened
 from flows.promotion.candidate import Candidate, of_models, of_registry
 from flows.promotion.command import add_reason, ending
@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 root, params, version = registry(), whole.load(), options.version
                 candidate = of_registry(root, find(root, version)) if version else of_models()
                 promote(root, params, candidate, options.reason, options.force)
+                if said := tags.mirror(root):
+                    print(said)
         except Refused as refused:
             sys.exit(f'promote: {refused}. FORCE=1 REASON="..." does it all the same')
         except ProjectLocked as error:

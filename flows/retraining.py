@@ -20,7 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from flows import overrides
 from flows.promote import Refused, Waits, find, promote
-from flows.promotion import arrivals, judgement, shared, store, waiting
+from flows.promotion import arrivals, judgement, shared, store, tags, waiting
 from flows.promotion.candidate import of_models, of_registry
 from flows.report import nights
 from flows.runtime import branches, deployments, form, labels, night, project_lock
@@ -116,7 +116,10 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
     logger = get_run_logger()
     try:
         with project_lock.hold(path=project_lock.NIGHT), night.checkout() as checkout:
-            state = told(act(checkout, [edits] if (edits := night.edits()) else []))
+            state = act(checkout, [edits] if (edits := night.edits()) else [])
+            if tagged := tags.mirror(registry()):
+                state.message = f"{state.message}; {tagged}"
+            state = told(state)
     except StageFailed as failed:
         name = "TimedOut" if isinstance(failed, StageTimedOut) else "Failed"
         state = Failed(name=name, message=with_log(failed))  # raised, Prefect would say what it is called, and no log

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flows.promotion import history, shared, store
+from flows.promotion import history, shared, store, tags
 from flows.promotion.command import add_reason, ending, try_model
 from flows.promotion.history import Conflict, Entry
 from serving.champion import registry
@@ -35,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error('a reason is needed, which the history keeps: REASON="..."')
     with ending("rollback"):
         try:
-            rollback(registry(), section.load(Export).provider, options.to, options.reason)
+            root = registry()
+            rollback(root, section.load(Export).provider, options.to, options.reason)
+            if said := tags.mirror(root):
+                print(said)
         except Conflict as error:
             sys.exit(f"rollback: {error}")
 

@@ -36,25 +36,23 @@ def keep(clone: Clone, home: Path, outcome: str, model: str) -> str | None:
     return branch
 
 
+def remote(home: Path) -> str | None:
+    """Return the remote that nights push to, origin or the only one there is; None: there is none."""
+    remotes = git(home, "remote").split()
+    return "origin" if "origin" in remotes else remotes[0] if len(remotes) == 1 else None
+
+
 def push(home: Path, branch: str) -> str | None:
-    """Create the branch at the remote, origin or the only one there is; return where, None: there is no remote.
+    """Create the branch at the remote; return where, None: there is no remote.
 
     Raises:
         StageError: that failed.
     """
-    remotes = git(home, "remote").split()
-    remote = "origin" if "origin" in remotes else remotes[0] if len(remotes) == 1 else None
-    if remote is not None:
-        git(
-            home,
-            "push",
-            "--quiet",
-            "--no-verify",
-            "--no-follow-tags",
-            remote,
-            f"refs/heads/{branch}:refs/heads/{branch}",
-        )
-    return remote
+    name = remote(home)
+    if name is not None:
+        ref = f"refs/heads/{branch}"
+        git(home, "push", "--quiet", "--no-verify", "--no-follow-tags", name, f"{ref}:{ref}")
+    return name
 
 
 def prune(home: Path, keep_days: int) -> list[str]:

@@ -103,8 +103,11 @@ def revision(what: str) -> tuple[str, str]:
     return head, prefix
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *words: str, **variables: str) -> str:
     """Run git in a folder, and return what it prints. It takes no lock that it can do without, and asks for nothing.
+
+    Args:
+        variables: of the environment.
 
     Raises:
         StageError: it failed, or took too long.
@@ -115,7 +118,7 @@ def git(folder: Path, *words: str) -> str:
         answer = subprocess.run(
             command,
             cwd=folder,
-            env={**os.environ, **silent},
+            env={**os.environ, **silent, **variables},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # without a terminal, where ssh would ask
             capture_output=True,

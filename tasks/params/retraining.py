@@ -28,4 +28,5 @@ class Retraining(Section):
     max_memory_mb: int = Field(gt=0)
     arrivals: Arrivals
     approval: bool
+    git_tags: bool
     keep_days: int = Field(ge=0, le=3650)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,7 +16,7 @@ from prefect.client.schemas.objects import State
 
 from flows import overrides, recipes, retraining, why
 from flows.promote import Refused, Waits
-from flows.promotion import arrivals, history, judgement, waiting
+from flows.promotion import arrivals, history, judgement, tags, waiting
 from flows.promotion.judgement import Judgement
 from flows.report import nights
 from flows.runtime import branches, deployments, form, labels, night, project_lock
@@ -472,6 +473,18 @@ def test_a_branch_goes_to_the_remote_and_one_that_does_not_is_told(
     state = run()
     assert state.name == "Promoted"
     assert "its branch is not where it should be: git push failed" in str(state.message)
+
+
+def test_a_night_tags_what_is_in_service_once_it_has_a_branch(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def branch() -> str:
+        return git("-C", str(night.home()), "branch", "--list", "retraining/*").strip()
+
+    promoted(monkeypatch, lambda *_, **__: None)
+    monkeypatch.setattr(tags, "mirror", lambda root: f"tagged {branch()}")
+    message = str(run().message)
+    assert re.search(r"; branch (retraining/\S+); tagged \1$", message)
 
 
 def test_a_remote_that_is_not_there_fails_the_night_before_it_trains(

@@ -16,7 +16,7 @@ import pytest
 from flows import history as history_command
 from flows import promote, rollback, why
 from flows.promote import Waits
-from flows.promotion import answers, arrivals, candidate, history, judge, judgement, looks, store, waiting
+from flows.promotion import answers, arrivals, candidate, history, judge, judgement, looks, store, tags, waiting
 from flows.promotion.candidate import of_models
 from flows.promotion.history import Entry
 from tasks.gates import quality, serving
@@ -539,3 +539,16 @@ def test_what_has_rotted_is_not_blessed_anew(ready: Path, variant: Variant) -> N
     Path("models/model.onnx").write_bytes(first)
     with pytest.raises(SystemExit, match=r"model\.pth missing, or not what entry 1 put into service"):
         run("--force", "--reason", "x")
+
+
+@pytest.mark.usefixtures("blessed")
+def test_what_goes_into_service_and_back_is_tagged_and_what_came_of_it_is_said(
+    ready: Path, variant: Variant, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags, "mirror", lambda root: f"tagged {history.read(root)[-1].number}")
+    run()
+    run()  # is in service already, and may not have its tags yet
+    variant("another")
+    run()
+    rollback.main(["--reason", "odd boots"])
+    assert re.findall(r"^tagged \d$", capsys.readouterr().out, re.MULTILINE) == [f"tagged {n}" for n in (1, 1, 2, 3)]

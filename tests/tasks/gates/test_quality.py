@@ -29,6 +29,7 @@ def params(**changes: object) -> Retraining:
         "max_latency_ms": 1.0,
         "max_memory_mb": 1,
         "approval": False,
+        "git_tags": False,
         "keep_days": 1,
         "arrivals": ARRIVALS,
     }
