@@ -117,8 +117,7 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
     try:
         with project_lock.hold(path=project_lock.NIGHT), night.checkout() as checkout:
             state = act(checkout, [edits] if (edits := night.edits()) else [])
-            if tagged := tags.mirror(registry()):
-                state.message = f"{state.message}; {tagged}"
+            state.message = "; ".join((str(state.message), *shared_with_others()))
             state = told(state)
     except StageFailed as failed:
         name = "TimedOut" if isinstance(failed, StageTimedOut) else "Failed"
@@ -174,8 +173,8 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     champion = entries[-1].model if entries else None
     model, version = candidate.digest, candidate.version
     if champion == model:
-        kept = published(checkout, PROMOTED, model, keep_days)  # unless the night that put it there has
-        return nothing_new(f"{version}, in service, is what would be trained{kept}")
+        branch = kept(checkout, PROMOTED, model, keep_days)  # unless the night that put it there has
+        return nothing_new(f"{version}, in service, is what would be trained{branch}")
     if since := [entry for entry in entries if entry.replaces == model]:
         return nothing_new(f"{version} was in service, and does not come back by itself: {since[-1].line}")
     test_set = store.name_of(store.digests(Split.read("test").images))
@@ -194,7 +193,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
         if entry is None:
             return nothing_new(f"{version} was put into service meanwhile")
         name, message = PROMOTED, entry.line
-    return Completed(name=name, message=f"{message}{published(checkout, name, model, keep_days)}")
+    return Completed(name=name, message=f"{message}{kept(checkout, name, model, keep_days)}")
 
 
 def this_run() -> str:
@@ -231,15 +230,23 @@ def nothing_new(why: str) -> State[Any]:
     return Completed(name="Nothing new", message=f"Nothing new: {why}")
 
 
-def published(checkout: Clone, outcome: str, model: str, keep_days: int) -> str:
+def kept(checkout: Clone, outcome: str, model: str, keep_days: int) -> str:
     """Keep what the run has changed as a branch, remove old ones, and say where it is: the model is judged already."""
     logger, home = get_run_logger(), night.home()
     try:
         branch = branches.keep(checkout, home, outcome, model)
-        remote = branches.push(home, branch) if branch else None
         for old in branches.prune(home, keep_days):
             logger.info("removed %s, which was refused more than %d days ago", old, keep_days)
     except StageError as error:
         logger.error(str(error))
-        return f"; its branch is not where it should be: {error}"
-    return f"; branch {branch}{f', at {remote}, too' if remote else ''}" if branch else ""
+        return f"; it has no branch: {error}"
+    return f"; branch {branch}" if branch else ""
+
+
+def shared_with_others() -> list[str]:
+    """Push branches and tag what is in service, as an earlier night may have failed to, and say what came of it."""
+    try:
+        pushed = branches.push(night.home())
+    except StageError as error:
+        pushed = f"not pushed, which the next night tries again: {error}"
+    return [said for said in (pushed, tags.mirror(registry())) if said]

@@ -1,5 +1,6 @@
 """What a night came to, as a branch of its own in the person's repository: nothing is merged, nothing is forced."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from flows.runtime.clone import Clone, git
 from tasks.harness.errors import StageError
 
 PREFIX = "retraining/"
+NAME = re.compile(rf"{PREFIX}\d{{8}}T\d{{6}}Z-[0-9a-f]{{{DIGITS}}}")  # and nobody else's in that folder
 KEPT = ("dvc.lock", "params.yaml", "reports/metrics.json")  # of a run, what git keeps
 REFUSED = "Refused"
 
@@ -42,17 +44,26 @@ def remote(home: Path) -> str | None:
     return "origin" if "origin" in remotes else remotes[0] if len(remotes) == 1 else None
 
 
-def push(home: Path, branch: str) -> str | None:
-    """Create the branch at the remote; return where, None: there is no remote.
+def push(home: Path) -> str | None:
+    """Create at the remote the branches of nights that were not pushed yet, which earlier ones may have failed to do.
+
+    Each that is there has the remote as its upstream from then on, so that one which a person removes there stays away.
+
+    Returns:
+        What was done; None: nothing was to do, or there is no remote.
 
     Raises:
         StageError: that failed.
     """
+    there = git(home, "for-each-ref", "--format=%(refname:lstrip=2)", f"refs/heads/{PREFIX}").splitlines()
+    configured = set(git(home, "config", "--null", "--name-only", "--list").split("\0"))
+    new = [branch for branch in there if NAME.fullmatch(branch) and f"branch.{branch}.remote" not in configured]
     name = remote(home)
-    if name is not None:
-        ref = f"refs/heads/{branch}"
-        git(home, "push", "--quiet", "--no-verify", "--no-follow-tags", name, f"{ref}:{ref}")
-    return name
+    if not new or name is None:
+        return None
+    quietly = ("--quiet", "--no-verify", "--no-follow-tags", "--set-upstream")
+    git(home, "push", *quietly, name, *(f"refs/heads/{branch}:refs/heads/{branch}" for branch in new))
+    return f"{'1 branch' if len(new) == 1 else f'{len(new)} branches'} pushed to {name}"
 
 
 def prune(home: Path, keep_days: int) -> list[str]:

@@ -458,21 +458,50 @@ def test_images_and_weights_of_the_tree_are_linked_and_the_mirror_is_the_same(
     assert "REGISTRY" not in os.environ
 
 
-def test_a_branch_goes_to_the_remote_and_one_that_does_not_is_told(
+def test_a_branch_goes_to_the_remote_and_one_that_did_not_with_the_next_night(
     tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    def of(model: str) -> None:
+        monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest=model * 16, version=model * 2))
+
+    def at_the_remote() -> list[str]:
+        return git("-C", str(tmp_path / "remote"), "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").split()
+
     promoted(monkeypatch, lambda *_, **__: None)
-    subprocess.run(("git", "init", "-q", "--bare", str(tmp_path / "remote")), check=True)
+    git("init", "-q", "--bare", str(tmp_path / "remote"))
     git("remote", "add", "origin", str(tmp_path / "remote"))
-    state = run()
-    branch = str(state.message).partition("branch ")[2].partition(",")[0]
-    assert str(state.message).endswith(", at origin, too")
-    assert git("ls-remote", "origin", branch)
-    git("remote", "set-url", "origin", str(tmp_path / "gone"))
-    monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest="a3f9" * 16, version="a3f9a3f"))
+    git("branch", "retraining/of-a-person")
+    message = str(run().message)
+    branch = message.partition("branch ")[2].partition(";")[0]
+    assert message.endswith("; 1 branch pushed to origin")
+    assert at_the_remote() == [branch]
+    git("push", "-q", "origin", "--delete", branch)  # whoever has merged it
+
+    (tmp_path / "remote").rename(tmp_path / "away")
+    of("a3f9")
     state = run()
     assert state.name == "Promoted"
-    assert "its branch is not where it should be: git push failed" in str(state.message)
+    assert "; not pushed, which the next night tries again: git push failed" in str(state.message)
+    (tmp_path / "away").rename(tmp_path / "remote")
+    monkeypatch.setattr(judgement, "worse", lambda *_: SimpleNamespace(time="2026-11-24T03:41:00+00:00"))
+    state = run()
+    assert state.name == "Nothing new"
+    assert str(state.message).endswith("; 1 branch pushed to origin")
+    assert [name[-7:] for name in at_the_remote()] == ["a3f9a3f"], "what a person has removed stays away"
+
+
+def test_a_branch_that_the_remote_refuses_keeps_no_other_from_it(tree: Path, tmp_path: Path) -> None:
+    git("init", "-q", "--bare", str(tmp_path / "remote"))
+    git("remote", "add", "backup", str(tmp_path / "remote"))
+    for second in (1, 2):
+        git("branch", f"retraining/20261127T03000{second}Z-7c1e7c1")
+    (hook := tmp_path / "remote/hooks/update").write_text('#!/bin/sh\n! expr "$1" : ".*01Z" > /dev/null\n')
+    hook.chmod(0o755)
+    with pytest.raises(StageError, match="hook declined"):
+        branches.push(tree)
+    hook.unlink()
+    assert branches.push(tree) == "1 branch pushed to backup"
+    assert branches.push(tree) is None
 
 
 def test_a_night_tags_what_is_in_service_once_it_has_a_branch(
