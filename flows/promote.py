@@ -181,10 +181,10 @@ def entered(
 
 
 def reference(candidate: Candidate, params: Params) -> bytes:
-    """Describe the training images, and what the model makes of them."""
+    """Describe the images, and what the model makes of those that it was trained on."""
     predictor = opened(candidate.onnx, params.export.provider, f"version {candidate.version}")
     try:
-        return store.reference(Split.read("train"), predictor, params.evaluate.batch_size)
+        return store.reference(Split.read("train"), Split.read("test"), predictor, params.evaluate.batch_size)
     except SessionError as error:
         raise StageError(f"version {candidate.version} fails on training images: {error}") from None
 

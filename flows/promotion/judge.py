@@ -134,21 +134,37 @@ def _quality(
         return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy})
     since = found[last.model] if last else None
     verdict = quality.judge(card.class_names, own, found[champion.model], params.retraining, since, unseen)
-    if verdict.passed and params.retraining.rule == "not_worse" and (early := too_soon(entries, history.now())):
-        return Verdict("quality", "not run", [early], verdict.figures)  # not failed: it may be judged again in time
+    if verdict.passed and params.retraining.rule == "not_worse" and (early := too_soon(root, entries, digests)):
+        return Verdict("quality", "not run", early, verdict.figures)  # not failed: it may be judged again in time
     return verdict
 
 
-def too_soon(entries: list[Entry], now: datetime) -> str | None:
-    """Say why no model may go into service as not worse yet; None: one may.
+def too_soon(root: Path, entries: list[Entry], digests: Digests) -> list[str]:
+    """Say why no model may go into service as not worse yet; none: one may.
 
-    Each may lose a little, and the oftener it is tried the likelier one does: Feng et al., Biometrics 77(1), 2021.
+    Each may lose a little, and the oftener it is tried on the same images the likelier one does: Feng et al.,
+    Biometrics 77(1), 2021. So time has to pass, and images have to come.
+
+    Args:
+        digests: of the test images, compared with those that the last such model was first judged on.
     """
     last = next((one for one in reversed(entries) if (one.action, one.rule) == ("promoted", "not_worse")), None)
-    if last is None or now - datetime.fromisoformat(last.time) >= PAUSE:
-        return None
-    since = f"{last.version} came in as not worse at {last.time[:16]} UTC"
-    return f"{since}, and one model may in {PAUSE.days} days; by the rule better any time"
+    if last is None:
+        return []
+    since, otherwise = f"{last.version} came in as not worse at {last.time[:16]} UTC", "by the rule better any time"
+    reasons = []
+    if history.now() - datetime.fromisoformat(last.time) < PAUSE:
+        reasons.append(f"{since}, and one model may in {PAUSE.days} days; {otherwise}")
+    try:
+        then = store.read_reference(shared.folder(root, last)).test_digests
+    except StageError as error:
+        return [*reasons, f"{since}, on images that cannot be told: {error}; {otherwise}"]
+    if then is None:
+        return [*reasons, f"{since}, on images that were not kept; {otherwise}"]
+    if (new := float(np.isin(digests, then, invert=True).mean())) < looks.NEW:
+        needed = f"{new:.0%} of the test images are new, {looks.NEW:.0%} have to be"
+        reasons.append(f"{since}; since then {needed}; {otherwise}")
+    return reasons
 
 
 def last_better(entries: list[Entry]) -> Entry | None:

@@ -3,7 +3,7 @@
 models/registry/<sha256 of model.onnx>/
   model.onnx model.pth model.json   as the run left them
   golden.json                       test images that any copy of the model has to know, tasks/gates/serving.py
-  reference.npz                     what the training images were, tasks/gates/drift.py
+  reference.npz                     what the images were, tasks/gates/drift.py
   verdict.json                      what was said of it then, flows/promotion/judgement.py
 """
 
@@ -115,8 +115,8 @@ def name_of(images: Digests) -> str:
     return xxhash.xxh3_64_hexdigest(np.sort(images).tobytes())
 
 
-def reference(train: Split, predictor: Predictor, batch_size: int) -> bytes:
-    """Describe the training images of a model for the gate that looks at what arrives later: see `Reference`.
+def reference(train: Split, test: Split, predictor: Predictor, batch_size: int) -> bytes:
+    """Describe the images of a model for the gates that look at what arrives later: see `Reference`.
 
     Raises:
         SessionError: the model fails on them.
@@ -128,6 +128,7 @@ def reference(train: Split, predictor: Predictor, batch_size: int) -> bytes:
         np.bincount(train.labels, minlength=len(predictor.class_names)),
         statistics(train.images, chosen),
         answers(predictor, train, batch_size, chosen).probabilities,
+        digests(test.images),
     )
     np.savez(buffer, **vars(found))
     return buffer.getvalue()

@@ -30,12 +30,13 @@ Digests = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Reference:
-    """What is remembered of the training images of a model."""
+    """What is remembered of the images of a model: but for the last, of those that it was trained on."""
 
     digests: Digests  # uint64 [N], of all of them
     label_counts: NDArray[np.int64]  # [classes]
     statistics: Floats  # float32 [n, 4], of some of them
     probabilities: Floats  # float32 [n, classes], what the model makes of these
+    test_digests: Digests | None = None  # uint64 [N], of those that it was judged on; None: that was not kept yet
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def test_the_first_model_goes_into_service_with_all_that_belongs_to_it(
     assert (entry.replaces, entry.rule, entry.gain, entry.forced) == (None, None, None, False)
     with np.load(folder / "reference.npz") as reference:
         assert len(reference["digests"]) == reference["label_counts"].sum() == 6
+        assert len(reference["test_digests"]) == 8
     printed = capsys.readouterr().out
     assert f"candidate  {entry.model[:7]}, the first: there is none in service" in printed
     assert printed.endswith(f"{entry.line}\n")
@@ -503,7 +504,16 @@ def test_losses_are_counted_from_the_last_model_that_was_found_better() -> None:
     assert judge.last_better([first, better, back]) == first
 
 
-def test_as_not_worse_one_model_comes_in_thirty_days(
+def of_the_first_test_images(new: int) -> None:
+    """Have so many of the 8 test images be others than they were."""
+    path = Path("data/prepared/test_images.npy")
+    images = np.load(path)
+    images[:new] ^= 255
+    path.unlink()  # it may be a link
+    np.save(path, images)
+
+
+def test_as_not_worse_one_model_comes_in_thirty_days_and_on_new_test_images(
     ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = Verdict("quality", "passed", figures={"gain": -0.001, "p": 0.7, "rule": "not_worse"})
@@ -520,12 +530,42 @@ def test_as_not_worse_one_model_comes_in_thirty_days(
     monkeypatch.setattr(history, "now", lambda: start + timedelta(days=29, hours=23))
     with pytest.raises(SystemExit, match=r"^promote: Refused: quality not run;"):
         run()
-    (verdict, _) = judgement.read_last(ready) or pytest.fail("there is no verdict")
-    said = f"{second.version} came in as not worse at 2026-11-01T00:00 UTC, and one model may in 30 days"
-    assert verdict.blessing("quality").reasons == [f"{said}; by the rule better any time"]
+    since, otherwise = f"{second.version} came in as not worse at 2026-11-01T00:00 UTC", "by the rule better any time"
+    early = f"{since}, and one model may in 30 days; {otherwise}"
+    assert why_not(ready) == [early, f"{since}; since then 0% of the test images are new, 25% have to be; {otherwise}"]
+    of_the_first_test_images(1)
     monkeypatch.setattr(history, "now", lambda: start + timedelta(days=30))
+    with pytest.raises(SystemExit, match=r"^promote: Refused: quality not run;"):
+        run()
+    assert why_not(ready) == [f"{since}; since then 12% of the test images are new, 25% have to be; {otherwise}"]
+    of_the_first_test_images(1)  # as it was
+    of_the_first_test_images(2)
     run()
     assert history.read(ready)[-1].model == third
+
+
+def why_not(root: Path) -> list[str]:
+    """Return the reasons of the last verdict about quality."""
+    verdict, _ = judgement.read_last(root) or pytest.fail("there is no verdict")
+    return verdict.blessing("quality").reasons
+
+
+def test_as_not_worse_no_model_comes_in_where_the_test_images_of_the_last_one_are_not_known(
+    ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    (first,) = history.read(ready)
+    entries = [first, replace(first, number=2, rule="not_worse", time="2020-01-01T00:00:00+00:00")]
+    assert judge.too_soon(ready, [first], np.arange(8, dtype=np.uint64)) == []
+    assert judge.too_soon(ready, entries, np.arange(8, dtype=np.uint64)) == [], "all of them are new"
+    known = store.read_reference(ready / first.model)
+    monkeypatch.setattr(store, "read_reference", lambda _: replace(known, test_digests=None))
+    (reason,) = judge.too_soon(ready, entries, np.arange(8, dtype=np.uint64))
+    assert "on images that were not kept" in reason
+    (ready / first.model / "reference.npz").unlink()
+    (reason,) = judge.too_soon(ready, entries, np.arange(8, dtype=np.uint64))
+    assert "on images that cannot be told" in reason
+    assert "reference.npz missing" in reason
 
 
 def test_what_has_rotted_is_not_blessed_anew(ready: Path, variant: Variant) -> None:
