@@ -17,7 +17,7 @@ from serving.probe import MODEL
 from serving.session import SessionError
 from tasks.gates import quality, serving
 from tasks.gates.drift import Digests
-from tasks.gates.quality import Answers
+from tasks.gates.quality import Answers, Recall
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.params.whole import Params
@@ -56,8 +56,9 @@ def judge(
     own = _answers(candidate.onnx, candidate.version, card, test, params)
     digests = store.digests(test.images)
     golden = serving.golden(test.images, own, card.class_names)
+    quality_of, recalls = _quality(root, candidate, own, digests, card, test, entries, params)
     blessings = [
-        _quality(root, candidate, own, digests, card, test, entries, params),
+        quality_of,
         candidate.parity,
         serving.gate(candidate.onnx, golden, params.export.provider, params.retraining),
     ]
@@ -80,6 +81,7 @@ def judge(
         blessings=blessings,
         remarks=remarks,
         arrivals=arrivals,
+        recalls=recalls,
     )
     return Judged(judgement, golden)
 
@@ -108,13 +110,13 @@ def _quality(
     test: Split,
     entries: list[Entry],
     params: Params,
-) -> Verdict:
+) -> tuple[Verdict, list[Recall]]:
     """Compare the answers of a candidate with those of the model in service to the same images.
 
     Images are left out that one of them was trained on. Where the model in service cannot answer, nothing is compared.
     """
     if not entries:
-        return quality.judge(card.class_names, own, None, params.retraining)
+        return quality.judge(card.class_names, own, None, params.retraining), []
     champion = entries[-1]
     last = last_better(entries) if params.retraining.rule == "not_worse" else None
     known = [] if params.transform.on_leak == "fail" else [candidate.training_digests()]
@@ -127,16 +129,17 @@ def _quality(
             known.append(store.read_reference(folder).digests)
     except StageError as error:
         reason = f"the model in service, {champion.version}, cannot be compared: {error}"
-        return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy})
+        return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy}), []
     unseen = np.isin(digests, np.concatenate(known), invert=True)
     if not unseen.any():
         reason = f"{champion.version}, in service, was trained on all of the test images"
-        return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy})
+        return Verdict("quality", "not run", [reason], {"accuracy": own.accuracy}), []
     since = found[last.model] if last else None
     verdict = quality.judge(card.class_names, own, found[champion.model], params.retraining, since, unseen)
+    recalls = quality.recalls(card.class_names, own.of(unseen), found[champion.model].of(unseen))
     if verdict.passed and params.retraining.rule == "not_worse" and (early := too_soon(root, entries, digests)):
-        return Verdict("quality", "not run", early, verdict.figures)  # not failed: it may be judged again in time
-    return verdict
+        verdict = Verdict("quality", "not run", early, verdict.figures)  # not failed: it may be judged again in time
+    return verdict, recalls
 
 
 def too_soon(root: Path, entries: list[Entry], digests: Digests) -> list[str]:

@@ -4,13 +4,14 @@ models/registry/verdicts/<time>-<version>.json and .html
 """
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from flows.promotion.history import AGAIN, DIGITS, Digest, Moment
 from flows.report import templating
+from tasks.gates.quality import Recall
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_record, write_json
@@ -36,6 +37,7 @@ class Judgement:
     blessings: list[Verdict]
     remarks: list[str]
     arrivals: Verdict | None  # what was found of the images that had come; None: nobody looked
+    recalls: list[Recall] = field(default_factory=list)  # of both models by class, where they were compared
 
     @property
     def version(self) -> str:

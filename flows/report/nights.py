@@ -45,5 +45,9 @@ def comparison(judged: Judgement) -> list[dict[str, str]]:
         "images that it alone knows": (found["better"], found["worse"]),
         "test images": (found["images"], found["images"]),
     }
+    rows |= {
+        f"recall of {one.name}, {one.images:,} images": (f"{one.candidate:.2%}", f"{one.champion:.2%}")
+        for one in judged.recalls
+    }
     names = f"candidate {judged.version}", f"in service {judged.champion[:DIGITS]}"
     return [{"figure": name, **dict(zip(names, map(figure, both), strict=True))} for name, both in rows.items()]

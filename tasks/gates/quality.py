@@ -71,6 +71,16 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """The share of the images of a class that two models find."""
+
+    name: str
+    images: int
+    candidate: float
+    champion: float
+
+
+@dataclass(frozen=True)
 class Difference:
     """On how many of some images two models differ, and how."""
 
@@ -181,6 +191,16 @@ def judge(
             "log loss": float(candidate.losses.mean()),
         }
     return Verdict("quality", "failed" if reasons else "passed", reasons, figures)
+
+
+def recalls(class_names: list[str], candidate: Answers, champion: Answers) -> list[Recall]:
+    """Compare two models by class, on the same images; a class of which there are none is left out."""
+    found = []
+    for label, name in enumerate(class_names):
+        own, other = candidate.recall(label), champion.recall(label)
+        if own is not None and other is not None:
+            found.append(Recall(name, int((candidate.labels == label).sum()), own, other))
+    return found
 
 
 def _below_the_floors(class_names: list[str], candidate: Answers, params: Retraining) -> list[str]:

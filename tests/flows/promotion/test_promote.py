@@ -87,6 +87,7 @@ def test_one_that_is_no_better_is_refused_and_why_says_so(
     page = Path(printed.splitlines()[-1]).read_text()
     assert "Refused: quality failed" in page
     assert "too few to tell" in page
+    assert "Recall by class" in page
 
 
 def test_by_force_it_goes_into_service_and_the_history_says_so(ready: Path, variant: Variant) -> None:

@@ -1,5 +1,6 @@
 """What Prefect's UI shows of a night that has judged."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 from prefect.client.schemas.actions import ArtifactCreate
 
+from flows.promotion import judgement
 from flows.promotion.judgement import Judgement
 from flows.report import nights
 from flows.runtime import labels
+from tasks.gates.quality import Recall
 from tasks.gates.verdict import Figure, Verdict
 
 FIGURES: dict[str, Figure] = {
@@ -37,6 +40,7 @@ REFUSED = Judgement(
     blessings=[Verdict("quality", "failed", ["a|b is known <worse>"], FIGURES), Verdict("parity", "passed")],
     remarks=["not trained, because it is not committed: README.md"],
     arrivals=None,
+    recalls=[Recall("cat", 1100, 0.7, 0.925), Recall("dog <x>", 100, 0.1, 0.625)],
 )
 BLOCKED = replace(
     REFUSED, model=None, blessings=[], arrivals=Verdict("arrivals", "failed", ["all 60 arrivals are labelled 3"])
@@ -82,7 +86,20 @@ def test_the_candidate_is_compared_on_the_images_that_the_model_in_service_had(
         {"figure": "log loss", candidate: "0.1175", champion: "-"},
         {"figure": "images that it alone knows", candidate: "1", champion: "3"},
         {"figure": "test images", candidate: "1,200", champion: "1,200"},
+        {"figure": "recall of cat, 1,100 images", candidate: "70.00%", champion: "92.50%"},
+        {"figure": "recall of dog <x>, 100 images", candidate: "10.00%", champion: "62.50%"},
     ]
+
+
+def test_the_page_compares_the_classes_too() -> None:
+    page = judgement.render(REFUSED)
+    rows = [re.sub(r"<[^>]*>", "|", row) for row in page.partition("Recall by class")[2].split("<tr>")[1:]]
+    assert [row.strip().strip("|").split("||")[:4] for row in rows] == [
+        ["class", "images", "7c1e0aa", "50da4d1, in service"],
+        ["cat", "1,100", "70.00%", "92.50%"],
+        ["dog &lt;x&gt;", "100", "10.00%", "62.50%"],
+    ]
+    assert "Recall by class" not in judgement.render(replace(REFUSED, recalls=[]))
 
 
 @pytest.mark.parametrize(

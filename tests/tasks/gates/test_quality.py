@@ -11,7 +11,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor
 
 from tasks.evaluation import scores
-from tasks.gates.quality import LEVEL, Answers, Difference, holm, judge
+from tasks.gates.quality import LEVEL, Answers, Difference, Recall, holm, judge, recalls
 from tasks.gates.verdict import Verdict
 from tasks.params.retraining import Retraining, Rule
 
@@ -207,6 +207,13 @@ def test_a_small_class_may_lose_few_images() -> None:
     assert judged(champion, answers(range(4), labels=labels)).passed
     verdict = judged(champion, answers(range(5), labels=labels))
     assert verdict.reasons == ["shirt loses 5 of its 20 images"]
+
+
+def test_classes_are_compared_by_their_recall_and_one_without_images_is_left_out() -> None:
+    labels, sure = np.array([2, 0, 0, 0, 0]), np.eye(3, dtype=np.float32)
+    candidate, champion = Answers(sure[[2, 0, 0, 0, 1]], labels), Answers(sure[[0, 0, 1, 2, 1]], labels)
+    expected = [Recall("boot", 4, 0.75, 0.25), Recall("shirt", 1, 1.0, 0.0)]
+    assert recalls(["boot", "bag", "shirt"], candidate, champion) == expected
 
 
 def test_probabilities_that_mean_less_than_before_fail_a_better_model() -> None:
