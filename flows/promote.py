@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from flows.promotion import history, judgement, shared, store, tags, waiting
@@ -158,7 +159,7 @@ def entered(
             **candidate.files,
             GOLDEN: to_json(judged.golden).encode(),
             store.VERDICT: to_json(asdict(found)).encode(),
-            store.REFERENCE: reference(candidate, params),
+            store.REFERENCE: partial(reference, candidate, params),
         },
     )
     gain, p, rule = (quality.figures.get(name) for name in ("gain", "p", "rule"))

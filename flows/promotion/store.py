@@ -10,7 +10,7 @@ models/registry/<sha256 of model.onnx>/
 import io
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -35,10 +35,13 @@ PARTIAL, ABANDONED_S = ".partial-", 3600
 REMEMBERED = 2000  # training images, of which there is more than a digest
 
 
-def put(root: Path, model: str, files: Mapping[str, bytes]) -> dict[str, str]:
+def put(root: Path, model: str, files: Mapping[str, bytes | Callable[[], bytes]]) -> dict[str, str]:
     """Keep a model's files in the folder of its SHA-256, and return the SHA-256 of each.
 
     A folder that is there already is left as it is: its model has been in service, or was about to when it was killed.
+
+    Args:
+        files: by name; one that takes long to make as a function, which is called only where it is needed.
 
     Raises:
         StageError: that folder is damaged.
@@ -46,9 +49,10 @@ def put(root: Path, model: str, files: Mapping[str, bytes]) -> dict[str, str]:
     folder = root / model
     _remove_abandoned(root)
     if not folder.exists():
+        contents = {name: made() if callable(made) else made for name, made in files.items()}
         partial = root / f"{PARTIAL}{uuid4()}"
         partial.mkdir(parents=True)
-        for name, content in files.items():
+        for name, content in contents.items():
             (partial / name).write_bytes(content)
             (partial / name).chmod(0o444)
             sync(partial / name)

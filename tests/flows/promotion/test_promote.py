@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -405,7 +406,8 @@ def test_a_folder_that_is_there_already_is_left_as_it_is(tmp_path: Path) -> None
     content = b"model"
     digest = sha256(content).hexdigest()
     files = store.put(tmp_path, digest, {"model.onnx": content, "golden.json": b"{}"})
-    assert store.put(tmp_path, digest, {"model.onnx": content, "golden.json": b"other"}) == files
+    other: dict[str, Any] = {"model.onnx": content, "golden.json": lambda: pytest.fail("it was made for nothing")}
+    assert store.put(tmp_path, digest, other) == files
     assert not list(tmp_path.glob(".partial-*"))
 
 
