@@ -8,7 +8,8 @@ import onnxruntime
 from serving.files import open_regular, printable
 
 CPU = "CPUExecutionProvider"
-# Best first. Those that compute in half precision unless told otherwise (CoreML, TensorRT) are used when named.
+# Best first. Those that compute in half precision unless told otherwise (CoreML, TensorRT) are used when named. So is
+# OpenVINO's, which no measurement has shown to be faster than the CPU's own: docs/deployment.md.
 ACCELERATORS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider")
 MAX_BYTES = 2**31 - 1  # of a model: protobuf, which ONNX files are, has no larger ones
 FATAL = 4  # ONNX Runtime's severity; what it logs of an error below this it also raises
@@ -110,14 +111,24 @@ def _open_on(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         # TF32 keeps 10 bits of the mantissa. NVIDIA's libraries read this when they start, called by TensorRT, too.
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
-    # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
-    settings = {"use_tf32": "0"} if provider == "CUDAExecutionProvider" else {}
+    providers = [(provider, _settings(provider, threads))]
     try:
         # Without fallback: after a failure, in a run, too, it would try another provider and print that it does.
-        session = onnxruntime.InferenceSession(content, options, providers=[(provider, settings)], enable_fallback=0)
+        session = onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's own exceptions have no common base below Exception
         failure = SessionError if provider == CPU else ProviderError
         raise failure(f"{provider} cannot run {name}: {one_line(error)}") from None
     if session.get_providers()[0] != provider:
         raise ProviderError(f"{provider} was asked for, but ONNX Runtime runs {name} on {session.get_providers()[0]}")
     return session
+
+
+def _settings(provider: str, threads: int) -> dict[str, str]:
+    """Return the options that keep a provider to float32, whatever the hardware would do faster."""
+    match provider:
+        case "CUDAExecutionProvider":  # https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+            return {"use_tf32": "0"}
+        case "OpenVINOExecutionProvider":  # .../OpenVINO-ExecutionProvider.html; its threads are its own
+            return {"precision": "ACCURACY", **({"num_of_threads": str(threads)} if threads else {})}
+        case _:
+            return {}

@@ -1,7 +1,8 @@
-"""What needs packages from the registry: the oldest ONNX Runtime, and the serving lock on its own. Run by .ci/run."""
+"""What needs packages from the registry: other builds of ONNX Runtime, and the serving lock alone. Run by .ci/run."""
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,14 +15,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import export
+from tasks import evaluate, export, train
 from tasks.exported import graph
 from tasks.harness import section
+from tasks.harness.records import read_json
 from tasks.model.batches import predict
 from tasks.model.classifier import load
 from tasks.params.export import Export
 from tasks.prepared import Split
-from tests.support.params import ROOT
+from tests.support.params import ROOT, write_params
 
 pytestmark = pytest.mark.registry
 
@@ -87,3 +89,44 @@ def test_serving_needs_its_own_small_lock_and_nothing_else(evaluated: Path, tmp_
     printed = run(python, "-m", "serving.predict", "image.png")
     assert printed == run(Path(sys.executable), "-m", "serving.predict", "image.png")
     assert printed.startswith("image.png: ")
+
+
+OPENVINO = "onnxruntime-openvino==1.24.1"
+ADDS_A_NODE = """
+import onnx
+from tasks import evaluate, export, train
+make = export.to_onnx
+def with_one_that_openvino_lacks(*given):
+    proto = make(*given)
+    proto.graph.node[-1].output[0] = "before"
+    proto.graph.node.append(onnx.helper.make_node("Bernoulli", ["before"], ["probabilities"]))
+    return proto
+export.to_onnx = with_one_that_openvino_lacks
+export.main()
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenVINO's build of ONNX Runtime is for x86-64")
+def test_the_gate_runs_on_openvino_which_has_to_take_every_node(prepared: Path, tmp_path: Path) -> None:
+    write_params(train={"network": "cnn"}, export={"provider": "OpenVINOExecutionProvider"})
+    train.main()
+    evaluate.main()
+    # Before the ONNX Runtime of the lock, so that the stage is the real one, PyTorch and all.
+    words = ("-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path / "openvino"), OPENVINO)
+    subprocess.run((sys.executable, *words), check=True)
+    env = os.environ | {"PYTHONPATH": f"{tmp_path / 'openvino'}{os.pathsep}{ROOT}"}
+
+    def python(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run((sys.executable, *words), env=env, capture_output=True, text=True, check=False)
+
+    answer = python("-m", "tasks", "export")
+    assert answer.returncode == 0, answer.stderr
+    found = read_json(Path("reports/parity.json"))
+    assert (found["passed"], found["provider"], found["label_agreement"]) == (True, "OpenVINOExecutionProvider", 1)
+    assert found["nodes"] > 10, "each of them proven to run there"
+    assert 0 < found["max_abs_error"] <= 1e-5
+    refused = python("-c", ADDS_A_NODE)
+    assert refused.returncode == 1
+    assert "OpenVINOExecutionProvider cannot run the model" in refused.stderr
+    assert "fallback to CPU EP has been explicitly disabled" in refused.stderr
+    assert not Path("models/model.onnx").exists()

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -31,6 +32,29 @@ def test_a_session_that_fell_back_to_the_cpu_is_refused(exported: Path, monkeypa
     monkeypatch.setattr("onnxruntime.SessionOptions.add_session_config_entry", lambda *_: None)
     with pytest.raises(ProviderError, match="AzureExecutionProvider was asked for, but ONNX Runtime runs"):
         open_session(exported / "model.onnx", "AzureExecutionProvider")
+
+
+@pytest.mark.parametrize(
+    ("provider", "threads", "options"),
+    [
+        ("CPUExecutionProvider", 2, {}),
+        ("CUDAExecutionProvider", 2, {"use_tf32": "0"}),
+        ("OpenVINOExecutionProvider", 0, {"precision": "ACCURACY"}),
+        ("OpenVINOExecutionProvider", 2, {"precision": "ACCURACY", "num_of_threads": "2"}),
+    ],
+)
+def test_every_provider_computes_in_float32(
+    provider: str, threads: int, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object, providers: list[tuple[str, dict[str, str]]], **__: object) -> SimpleNamespace:
+        return SimpleNamespace(get_providers=lambda: [name for name, _ in providers], asked_for=providers)
+
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [provider])
+    monkeypatch.setattr("onnxruntime.InferenceSession", opened)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    session = open_session(b"", provider, threads)
+    assert session.asked_for == [(provider, options)]
+    assert (os.environ["NVIDIA_TF32_OVERRIDE"] == "0") == (provider != "CPUExecutionProvider")
 
 
 def test_a_file_that_is_no_model_is_refused_with_its_name(workspace: Path) -> None:
