@@ -15,7 +15,7 @@ from flows.runtime import dvc_files, inbox, labels, last_good
 from flows.runtime.log import quieten
 from tasks.dvc import StageFailed, StageRun
 from tasks.params import whole
-from tasks.stages import download, evaluate, export, train, transform
+from tasks.stages import download, evaluate, export, quantize, train, transform
 
 
 @flow(name="training", flow_run_name=labels.run_name)
@@ -49,13 +49,19 @@ def prepare(changes: list[str] | None = None) -> list[StageRun]:
 
 
 def learn(prepared: list[StageRun], started: datetime) -> list[StageRun]:
-    """Train, evaluate and export what `prepare` has prepared, within the same flow, which began at `started`."""
-    limit = whole.load().flow.time_limit_s
+    """Train, evaluate and export what `prepare` has prepared, within the same flow, which began at `started`.
+
+    And quantize it, where params.yaml asks for that.
+    """
+    params = whole.load()
+    limit = params.flow.time_limit_s
     trained = train(limit.train, wait_for=prepared[-1:])
     evaluated = evaluate(limit.evaluate, wait_for=[trained])
     runs = [*prepared, trained, evaluated]
     try:
         runs.append(export(limit.export, wait_for=[evaluated]))
+        if params.quantize.to:
+            runs.append(quantize(limit.quantize, wait_for=runs[-1:]))
     except StageFailed:
         artifacts.publish(runs)
         raise

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ ANSWERS: dict[str, Outcome] = {
     "Stage '{}' is cached": "restored",
     "Stage '{}' didn't change": "up to date",
 }
+REQUEST = re.compile(r"@\w+(?=')")  # of a stage on request DVC says what for: 'quantize@int8'
 # What DVC says to someone at a terminal, noise in the log of a run.
 ASIDES = (
     "Data and pipelines are up to date.",
@@ -140,7 +142,8 @@ def _ask_dvc(words: Sequence[str], time_limit_s: float, logger: Logger) -> Answe
         for line in map(str.rstrip, process.stdout):
             print(line, file=log)
             answer.lines.append(line)
-            if given := next((what for start, what in ANSWERS.items() if line.startswith(start.format(stage))), None):
+            named = REQUEST.sub("", line)
+            if given := next((what for start, what in ANSWERS.items() if named.startswith(start.format(stage))), None):
                 answer.outcome = given
             if line.startswith(f"{stage}: "):
                 _pass_on(last_sentence, logger)

@@ -1,4 +1,4 @@
-"""The five stages as Prefect tasks: each asks DVC for its stage, and DVC decides whether it has to run."""
+"""The stages as Prefect tasks: each asks DVC for its stage, and DVC decides whether it has to run."""
 
 from typing import Any
 
@@ -47,3 +47,9 @@ def evaluate(time_limit_s: float) -> StageRun:
 def export(time_limit_s: float) -> StageRun:
     """Export it to ONNX and publish the file if it passes the parity gate."""
     return reproduce("export", time_limit_s, get_run_logger())
+
+
+@task(task_run_name="quantize", cache_policy=NO_CACHE)
+def quantize(time_limit_s: float) -> StageRun:
+    """Quantize it to 8 bits and publish that file, too, if it passes its gate."""
+    return reproduce("quantize", time_limit_s, get_run_logger())

@@ -24,9 +24,13 @@ from tasks.params.flow import TimeLimits
 from tasks.params.whole import Params
 from tests.support.params import ROOT, write_params
 
-STAGES = ["download", "transform", "train", "evaluate", "export"]
+STAGES = ["download", "transform", "train", "evaluate", "export", "quantize"]
 NO_STAGE = ("flow", "retraining", "search")  # sections of params.yaml that no stage depends on
-PIPELINE: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+# With what stands there of a stage on request where it is asked for.
+DVC_YAML = (ROOT / "dvc.yaml").read_text().replace("${item}", "int8")
+PIPELINE: dict[str, Any] = {
+    name: stage.get("do", stage) for name, stage in YAML(typ="safe").load(DVC_YAML)["stages"].items()
+}
 # By name, because it can refuse to run a stage, but never change a byte of what the stage makes.
 EXEMPT = ROOT / "tasks/params/whole.py"
 
@@ -67,15 +71,15 @@ def code(stage: str) -> set[Path]:
 
 def dependencies(stage: str) -> list[str]:
     """List the files and folders of code that dvc.yaml says a stage depends on."""
-    return [dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith(("tasks/", "serving/"))]
+    return [dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("tasks/", "serving/"))]
 
 
 def test_stages_modules_params_and_tasks_have_the_same_names() -> None:
-    assert list(PIPELINE["stages"]) == list(door.STAGES) == STAGES
+    assert list(PIPELINE) == [*door.STAGES, *door.ON_REQUEST] == STAGES
     assert [name for name in Params.model_fields if name not in NO_STAGE] == STAGES
     assert list(TimeLimits.model_fields) == STAGES
     for name in STAGES:
-        assert PIPELINE["stages"][name]["cmd"] == f"exec python -m tasks {name}"
+        assert PIPELINE[name]["cmd"] == f"exec python -m tasks {name}"
         assert import_module(f"tasks.{name}").main
         assert getattr(stages, name).name == name
 
@@ -110,7 +114,7 @@ def test_what_a_running_stage_watches_of_its_code_is_what_dvc_watches(workspace:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_page_of_the_server_makes_no_stage_stale(stage: str) -> None:
-    assert {"serving", "tasks", "flows"}.isdisjoint(PIPELINE["stages"][stage]["deps"])
+    assert {"serving", "tasks", "flows"}.isdisjoint(PIPELINE[stage]["deps"])
 
 
 @pytest.mark.parametrize("section", NO_STAGE)
@@ -121,7 +125,7 @@ def test_a_section_that_no_stage_depends_on_makes_no_stage_stale(section: str) -
 
 def test_every_other_dep_is_an_output_of_an_earlier_stage() -> None:
     written: set[str] = set()
-    for name, stage in PIPELINE["stages"].items():
+    for name, stage in PIPELINE.items():
         assert set(stage["deps"]) - set(dependencies(name)) <= written | {"${download.path}"}
         for kind in ("outs", "metrics", "plots"):
             written.update(next(iter(out)) if isinstance(out, dict) else out for out in stage.get(kind, []))
@@ -150,9 +154,9 @@ def test_a_stage_watches_what_dvc_takes_for_its_inputs(
     with pytest.raises(InterruptedError):
         import_module(f"tasks.{stage}").main()
     assert watched["name"] == stage
-    others = set(PIPELINE["stages"][stage]["deps"]) - set(dependencies(stage))
+    others = set(PIPELINE[stage]["deps"]) - set(dependencies(stage))
     assert set(watched.get("reads", ())) == {dep.replace("${download.path}", "data/inbox") for dep in others}
-    assert set(watched["params"]) == set(PIPELINE["stages"][stage]["params"])
+    assert set(watched["params"]) == set(PIPELINE[stage]["params"])
 
 
 class Recorder:
@@ -182,7 +186,7 @@ def recorded(kind: type[Section], read: set[str]) -> Recorder:
 
 @pytest.fixture(scope="module")
 def read_by_stage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Run the five stages on images with a CSV file and note what each reads of params.yaml; and those that fetch."""
+    """Run the stages on images with a CSV file and note what each reads of params.yaml; and those that fetch."""
     found: dict[str, set[str]] = {stage: set() for stage in STAGES}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("stages"))
@@ -192,6 +196,7 @@ def read_by_stage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str
                 download={"dataset": dataset},
                 transform={"on_bad_image": "skip", "max_bad_fraction": 0.5},
                 train={"normalize": "fitted"},
+                quantize={"to": ["int8"], "max_accuracy_drop": 1.0, "max_changed_labels": 1.0},
             )
             for stage in stages:
                 with pytest.MonkeyPatch.context() as instead:
@@ -214,7 +219,7 @@ def write_inbox() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_are_all_that_the_stage_reads(read_by_stage: dict[str, set[str]], stage: str) -> None:
-    listed = PIPELINE["stages"][stage]["params"]
+    listed = PIPELINE[stage]["params"]
     own = {f"{stage}.{key}" for key in Params.model_fields[stage].annotation.model_fields}  # type: ignore[union-attr]
     assert stage in listed
     read = {".".join(name.split(".")[:2]) for name in read_by_stage[stage]}

@@ -81,14 +81,15 @@ def totals(data: checks.Report) -> dict[SplitName, int]:
 def summary(runs: Sequence[StageRun]) -> str:
     """Lay out the result of a run as a short table for a terminal."""
     found = verdicts.read()
+    int8 = [verdicts.read_int8()] if any(run.stage == "quantize" for run in runs) else []
     metrics = served(Evaluation.read(), found)
     rows = {
         "accuracy": f"{metrics.accuracy:.1%} of {Card.read().sizes['test']:,} test images",
         "loss": f"{metrics.loss:.4f}",
-        **{verdict.gate: verdicts.line(verdict) for verdict in found},
+        **{verdict.gate: verdicts.line(verdict) for verdict in (*found, *int8)},
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
         **({"training": str(took)} if (took := usage(runs)) else {}),
-        "models": "models/model.onnx, models/model.pth",
+        "models": ", ".join(["models/model.onnx", "models/model.pth", *("models/model.int8.onnx" for _ in int8)]),
         "reports": "reports/evaluation.json, reports/predictions.png; as a page: make report",
     }
     notes = [("look at", remark) for remark in remarks(read_report(DATA, checks.Report), metrics)]

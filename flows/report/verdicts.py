@@ -24,6 +24,7 @@ GATES = (
     Gate("data", "transform", Path("reports/data.json"), "the data passed their checks"),
     Gate("parity", "export", Path("reports/parity.json"), "the ONNX model predicts what the .pth model predicts"),
 )
+INT8 = Gate("int8", "quantize", Path("reports/int8.json"), "the 8-bit model knows the test images nearly as well")
 
 
 def read(folder: Path = Path(), ended: Collection[str] | None = None) -> list[Verdict]:
@@ -44,6 +45,11 @@ def read(folder: Path = Path(), ended: Collection[str] | None = None) -> list[Ve
             verdict = not_run(gate)
         verdicts.append(verdict)
     return verdicts
+
+
+def read_int8() -> Verdict:
+    """Read the verdict of the stage quantize, which there is only where params.yaml asks for it."""
+    return _read(INT8, Path())
 
 
 def not_run(gate: Gate) -> Verdict:

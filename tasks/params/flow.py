@@ -15,6 +15,7 @@ class TimeLimits(Section):
     train: Seconds
     evaluate: Seconds
     export: Seconds
+    quantize: Seconds
 
 
 class Flow(Section):

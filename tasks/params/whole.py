@@ -11,6 +11,7 @@ from tasks.params.download import Download
 from tasks.params.evaluate import Evaluate
 from tasks.params.export import Export
 from tasks.params.flow import Flow
+from tasks.params.quantize import Quantize
 from tasks.params.retraining import Retraining
 from tasks.params.search import Search
 from tasks.params.train import Train
@@ -23,6 +24,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     export: Export
+    quantize: Quantize
     flow: Flow
     retraining: Retraining
     search: Search

@@ -14,7 +14,7 @@ from tasks.dvc import StageFailed, StageRun, StageTimedOut
 from tasks.params import whole
 from tests.support.params import write_params
 
-STAGES = ("download", "transform", "train", "evaluate", "export")
+STAGES = ("download", "transform", "train", "evaluate", "export", "quantize")
 
 
 class Task:
@@ -38,7 +38,7 @@ class Task:
 
 @pytest.fixture
 def calls(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What a flow has done: the calls of the five tasks, and what comes after them."""
+    """What a flow has done: the calls of the tasks, and what comes after them."""
     made: list[object] = []
     Path("data/inbox").mkdir(parents=True)
     for stage in STAGES:
@@ -56,11 +56,11 @@ def test_the_chain_with_each_stages_own_limit_and_retries_for_the_download(calls
         flow={
             "download_retries": 4,
             "retry_delay_s": 7,
-            "time_limit_s": dict(zip(STAGES, range(1, 6), strict=True)),
+            "time_limit_s": dict(zip(STAGES, range(1, 7), strict=True)),
         }
     )
     runs = training.training.fn([])
-    assert [run.stage for run in runs] == list(STAGES)
+    assert [run.stage for run in runs] == list(STAGES[:5])
     assert calls == [
         ("download", 1, [], {"retries": 4, "retry_delay_seconds": 7}),
         ("transform", 2, ["download"], {}),
@@ -71,6 +71,12 @@ def test_the_chain_with_each_stages_own_limit_and_retries_for_the_download(calls
         "written",
         "kept",
     ]
+
+
+def test_the_8_bit_model_is_made_after_the_export_where_params_ask_for_it(calls: list[object]) -> None:
+    write_params(quantize={"to": ["int8"]})
+    assert [run.stage for run in training.training.fn([])] == list(STAGES)
+    assert calls[5:] == [("quantize", 3600, ["export"], {}), "6 published", "written", "kept"]
 
 
 def test_a_download_behind_links_is_run_in_any_case(calls: list[object]) -> None:
@@ -103,7 +109,7 @@ def test_changes_are_in_params_before_the_first_stage(calls: list[object], monke
 
 
 def test_no_task_is_retried_unless_the_flow_says_so() -> None:
-    assert [getattr(stages, stage).retries for stage in STAGES] == [0] * 5
+    assert [getattr(stages, stage).retries for stage in STAGES] == [0] * 6
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ CHEAPEST = {
     },
     "evaluate": {"batch_size": 5, "pictures": 4},
     "export": {"provider": "auto", "tolerance": 1e-4, "batch_sizes": [1, 3], "calibrate": False},
+    "quantize": {"calibration_images": 4},
 }
 
 

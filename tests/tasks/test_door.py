@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.__main__ import SPINS
+from tasks.__main__ import ON_REQUEST, SPINS
 from tests.support.params import ROOT, write_params
 
-STAGES = ("download", "transform", "train", "evaluate", "export")
+STAGES = ("download", "transform", "train", "evaluate", "export", *ON_REQUEST)
 
 
 def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

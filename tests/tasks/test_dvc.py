@@ -48,6 +48,19 @@ def test_each_of_dvcs_answers_is_understood(log: pytest.LogCaptureFixture) -> No
     assert [line.split(",")[0] for line in log.messages if line.startswith("train: ")] == [f"train: {o}" for o in found]
 
 
+def test_a_stage_on_request_is_understood_though_dvc_says_what_it_was_asked_for(log: pytest.LogCaptureFixture) -> None:
+    Path("params.yaml").write_text("to: [int8]")
+    Path("dvc.yaml").write_text(
+        "stages:\n  train:\n    foreach: ${to}\n    do:\n      cmd: cp input ${item}\n      deps: [input]\n"
+        "      outs: ['${item}']\n"
+    )
+    found = []
+    for contents in ("1", "1", "2", "1"):
+        Path("input").write_text(contents)
+        found.append(reproduce("train", 60, LOGGER).outcome)
+    assert found == ["ran", "up to date", "ran", "restored"]
+
+
 def test_lines_arrive_as_they_are_printed_and_this_python_comes_first(log: pytest.LogCaptureFixture) -> None:
     Path("input").touch()
     Path("output.py").write_text("import sys, time\nprint(sys.executable)\nprint('loss: 2 %s')\n")

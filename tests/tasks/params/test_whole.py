@@ -66,6 +66,11 @@ BAD = [
     ("export", "batch_sizes", [1, 1], "none of them twice"),
     ("export", "batch_sizes", [0], "greater than or equal to 1"),
     ("export", "batch_sizes", 64, "valid tuple"),
+    ("quantize", "to", "int8", "valid tuple"),
+    ("quantize", "to", ["int8", "int8"], "at most 1 item"),
+    ("quantize", "calibration_images", 0, "greater than or equal to 1"),
+    ("quantize", "max_accuracy_drop", 1.5, "less than or equal to 1"),
+    ("quantize", "max_changed_labels", -0.1, "greater than or equal to 0"),
     ("flow", "download_retries", -1, "greater than or equal to 0"),
     ("flow", "retry_delay_s", 0, "greater than or equal to 1"),
 ]
