@@ -14,9 +14,9 @@ from pathlib import Path
 import onnx
 import torch
 
+from serving.labels import labels
 from tasks.evaluation.record import EVALUATION, Evaluation
 from tasks.exported.graph import check, provenance, to_onnx
-from tasks.exported.metadata import labels
 from tasks.gates import parity
 from tasks.gates.parity import REPORT
 from tasks.harness import section

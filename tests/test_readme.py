@@ -39,6 +39,7 @@ TARGETS = {
     "load-test",
     "check",
     "predict",
+    "triton",
     "lock",
     "clean",
 }
@@ -127,7 +128,15 @@ def test_make_predict_without_an_image_says_what_to_type() -> None:
 
 @pytest.mark.parametrize(
     ("target", "variable"),
-    [("predict", "IMAGE"), ("run", "RECIPE"), ("run", "DATASET"), ("run", "WAIT"), ("schedule", "CRON")],
+    [
+        ("predict", "IMAGE"),
+        ("triton", "PROVIDER"),
+        ("triton", "MODEL"),
+        ("run", "RECIPE"),
+        ("run", "DATASET"),
+        ("run", "WAIT"),
+        ("schedule", "CRON"),
+    ],
 )
 def test_what_make_is_given_runs_no_second_command(target: str, variable: str, tmp_path: Path) -> None:
     value = f"x y\"; touch {tmp_path}/shell; $(shell touch {tmp_path}/make) `touch {tmp_path}/quotes` '"

@@ -5,7 +5,6 @@ changes a pixel changes this, too, and SCHEMA_VERSION.
 """
 
 import json
-import re
 
 import onnx
 
@@ -38,7 +37,6 @@ BOXES = {
     "crop": "crop: the largest box of the input's proportions in the middle of the image, at fractions of a pixel, "
     "becomes the input; the filter reads beyond the box, but not beyond the image",
 }
-LINE_BREAKS = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")  # those of str.splitlines
 
 
 def preprocessing(image_shape: list[int], resize: str) -> dict[str, str]:
@@ -54,9 +52,3 @@ def document(exported: onnx.ModelProto) -> None:
     exported.doc_string = MODEL
     for value in (*exported.graph.input, *exported.graph.output):
         value.doc_string = DOCUMENTATION[value.name]
-
-
-def labels(class_names: list[str]) -> bytes:
-    """Return labels.txt: a class a line in the order of the outputs, its own line breaks escaped."""
-    lines = (LINE_BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), name) for name in class_names)
-    return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")

@@ -130,3 +130,33 @@ def test_the_gate_runs_on_openvino_which_has_to_take_every_node(prepared: Path, 
     assert "OpenVINOExecutionProvider cannot run the model" in refused.stderr
     assert "fallback to CPU EP has been explicitly disabled" in refused.stderr
     assert not Path("models/model.onnx").exists()
+
+
+PARSES = """
+import json, sys
+from google.protobuf import json_format, text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+config = text_format.Parse(open(sys.argv[1]).read(), ModelConfig())
+print(json.dumps(json_format.MessageToDict(config, preserving_proto_field_name=True)))
+"""
+
+
+def test_tritons_own_client_reads_the_configuration(exported: Path, tmp_path: Path) -> None:
+    subprocess.run((sys.executable, "-m", "serving.triton"), env={"PYTHONPATH": str(ROOT)}, check=True)
+    python = install(tmp_path / "venv", "tritonclient[grpc]==2.73.0")  # whose protobuf is not the lock's
+    config = json.loads(run(python, "-c", PARSES, "models/triton/classifier/config.pbtxt"))
+    warm_up = config.pop("model_warmup")
+    assert config == {
+        "name": "classifier",
+        "backend": "onnxruntime",
+        "max_batch_size": 64,
+        "input": [{"name": "images", "data_type": "TYPE_UINT8", "dims": ["28", "28", "1"]}],
+        "output": [
+            {"name": "logits", "data_type": "TYPE_FP32", "dims": ["10"]},
+            {"name": "probabilities", "data_type": "TYPE_FP32", "dims": ["10"], "label_filename": "labels.txt"},
+        ],
+        "dynamic_batching": {},
+        "instance_group": [{"kind": "KIND_CPU", "count": 1}],
+    }
+    black = {"images": {"data_type": "TYPE_UINT8", "dims": ["28", "28", "1"], "zero_data": True}}
+    assert [(one["batch_size"], one["inputs"]) for one in warm_up] == [(1, black), (64, black)]

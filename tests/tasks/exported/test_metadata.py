@@ -188,9 +188,3 @@ def test_the_model_its_input_and_its_outputs_describe_themselves(exported: Path)
     says = {entry.key: entry.value for entry in proto.metadata_props}
     assert set(json.loads(says["preprocessing"])) == set(metadata.STEPS)
     assert all(says[step] for step in metadata.STEPS)
-
-
-def test_labels_are_a_class_a_line_whatever_they_are_called() -> None:
-    names = ["cat", "", "a b\tc", "line\nbreak\r\n\u2028\x85", "naïve 猫\u3000", "not \udcff UTF-8"]
-    lines = metadata.labels(names).decode().splitlines()
-    assert lines == ["cat", "", "a b\tc", r"line\nbreak\r\n\u2028\x85", "naïve 猫\u3000", r"not \udcff UTF-8"]
