@@ -85,6 +85,7 @@ def test_every_file_that_the_readme_names_is_there() -> None:
         "reports/search.csv",
         "models/registry",
         "models/registry/verdicts",
+        "models/triton",
     }
     for name in re.findall(r"(?:flows|tasks|recipes|serving|reports|docs|models|data)/[\w./-]*\w", README):
         yours = name.startswith(("data/inbox", "data/weights"))

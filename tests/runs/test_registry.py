@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks import evaluate, export, train
+from serving.session import open_session
+from tasks import evaluate, export, quantize, train
 from tasks.exported import graph
 from tasks.harness import section
 from tasks.harness.records import read_json
@@ -49,7 +50,10 @@ def test_the_oldest_runtime_computes_the_parity_samples(evaluated: Path, tmp_pat
     model, _ = load()
     test = Split.read("test")
     reference = predict(model, test, 8, torch.device("cpu")).numpy()
-    np.savez("samples.npz", images=test.images, reference=reference)
+    write_params(quantize={"to": ["int8"], "max_accuracy_drop": 1.0, "max_changed_labels": 1.0})
+    quantize.main()
+    int8 = open_session("models/model.int8.onnx", "CPUExecutionProvider").run(["logits"], {"images": test.images})[0]
+    np.savez("samples.npz", images=test.images, reference=reference, int8=int8)
     newest_opset, newest_ir = graph.RUNTIMES[graph.OLDEST_RUNTIME]
     for name, opset, ir in (("opset", newest_opset + 1, newest_ir), ("ir", newest_opset, newest_ir + 1)):
         proto = onnx.load("models/model.onnx")
@@ -71,14 +75,17 @@ for name in ("opset", "ir"):
         open_session(f"{name}.onnx", "CPUExecutionProvider")
     except SessionError:
         refused.append(name)
-print(json.dumps([onnxruntime.__version__, max(errors), refused]))
+session = open_session("models/model.int8.onnx")
+same = bool((session.run(["logits"], {"images": samples["images"]})[0] == samples["int8"]).all())
+print(json.dumps([onnxruntime.__version__, max(errors), refused, same]))
 """
     shutil.copytree(ROOT / "serving", "serving")
     python = install(tmp_path / "venv", f"onnxruntime=={graph.OLDEST_RUNTIME}", "numpy<2")
-    version, error, refused = json.loads(run(python, "-c", script))
+    version, error, refused, same = json.loads(run(python, "-c", script))
     assert version == graph.OLDEST_RUNTIME
     assert error <= section.load(Export).tolerance
     assert refused == ["opset", "ir"], "the table says that this release takes neither"
+    assert same, "whole numbers leave no room for another answer"
 
 
 def test_serving_needs_its_own_small_lock_and_nothing_else(evaluated: Path, tmp_path: Path) -> None:
@@ -94,7 +101,7 @@ def test_serving_needs_its_own_small_lock_and_nothing_else(evaluated: Path, tmp_
 OPENVINO = "onnxruntime-openvino==1.24.1"
 ADDS_A_NODE = """
 import onnx
-from tasks import evaluate, export, train
+from tasks import evaluate, export, quantize, train
 make = export.to_onnx
 def with_one_that_openvino_lacks(*given):
     proto = make(*given)

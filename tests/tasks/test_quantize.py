@@ -5,13 +5,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from serving.model import Predictor
-from tasks import quantize
+from serving.session import CPU, open_session
+from tasks import evaluate, export, quantize, train
 from tasks.exported import int8
-from tasks.harness.records import read_json
+from tasks.harness.records import read_json, write_json
 from tasks.prepared import Split
 from tests.support import served
 from tests.support.params import write_params
@@ -103,3 +105,23 @@ def test_what_export_did_not_make_is_refused_and_leaves_what_is_there(asked: Pat
 def test_without_an_exported_model_it_says_which_stage_is_missing(asked: Path) -> None:
     FLOAT32.unlink()
     assert "models/model.onnx is missing: run the stages before this one too, with dvc repro quantize" in refusal()
+
+
+def test_what_the_model_was_exported_with_stays(prepared: Path) -> None:
+    """A mirror image as well, and probabilities at a temperature."""
+    write_params(train={"network": "cnn", "flip_at_test": True}, export={"calibrate": True}, quantize=ANY)
+    train.main()
+    evaluate.main()
+    path = Path("reports/evaluation.json")
+    fitted = {"value": 2.5, "images": 2, "remark": None}
+    write_json(path, read_json(path) | {"temperature": fitted})
+    export.main()
+    quantize.main()
+    images = Split.read("test").images
+    logits, probabilities = open_session(INT8, CPU).run(None, {"images": images})
+    exponentials = np.exp(logits / 2.5)
+    np.testing.assert_allclose(probabilities, exponentials / exponentials.sum(1, keepdims=True), atol=1e-6)
+    mirrored = open_session(INT8, CPU).run(["logits"], {"images": np.ascontiguousarray(images[:, :, ::-1])})[0]
+    np.testing.assert_allclose(logits, mirrored, atol=2e-3)  # a step or two: sums in another order round otherwise
+    before = open_session(FLOAT32, CPU).run(["logits"], {"images": images})[0]
+    assert np.abs(logits - before).max() < 0.05 * np.ptp(before)
