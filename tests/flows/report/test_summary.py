@@ -48,6 +48,14 @@ def test_a_gate_that_is_added_has_its_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert "\nquality    passed: margin 0.01\n" in summary.summary(runs())
 
 
+def test_the_8_bit_model_has_its_line_where_the_run_made_one() -> None:
+    write_verdict("int8", figures={"accuracy": 0.8})  # of this run, or left by an earlier one
+    printed = summary.summary([*runs(), StageRun("quantize", "ran", 3.0)])
+    assert "\nint8       passed: accuracy 0.8\n" in printed
+    assert "\nmodels     models/model.onnx, models/model.pth, models/model.int8.onnx\n" in printed
+    assert "int8" not in summary.summary(runs())
+
+
 @pytest.mark.parametrize(
     ("figures", "loss"), [({"temperature": 0.9}, "0.5000"), ({"temperature": 1.0}, "0.5123"), ({}, "0.5123")]
 )
