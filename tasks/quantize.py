@@ -37,13 +37,13 @@ def main() -> None:
             raise StageError(f"quantize.to is empty in params.yaml; [int8] asks for {INT8}")
         test = Split.read("test")
         float32 = Path(FLOAT32).read_bytes()
-        reference = _probabilities(float32, test, max(batch_sizes))
+        reference = _probabilities(FLOAT32, float32, test, max(batch_sizes))
         for output in (INT8, REPORT):  # as DVC does before it runs a stage
             Path(output).unlink(missing_ok=True)
         images = int8.spread(Split.read("train").images, params.calibration_images)
         print(f"Calibrating on {len(images):,} training images", flush=True)
         quantized = int8.quantize(float32, images)
-        probabilities = _probabilities(quantized.SerializeToString(), test, max(batch_sizes))
+        probabilities = _probabilities(INT8, quantized.SerializeToString(), test, max(batch_sizes))
         accuracy = float((probabilities.argmax(1) == test.labels).mean())
         onnx.helper.set_model_props(quantized, int8.provenance(float32, len(images), accuracy))
         content = quantized.SerializeToString(deterministic=True)
@@ -60,9 +60,9 @@ def main() -> None:
     print(f"Saved ONNX model to {INT8}, {len(content) / len(float32):.0%} of the bytes of {FLOAT32}")
 
 
-def _probabilities(model: bytes, test: Split, batch_size: int) -> Scores:
+def _probabilities(name: str, model: bytes, test: Split, batch_size: int) -> Scores:
     try:
-        predictor = Predictor(Path(FLOAT32), CPU, content=model)  # which checks the contract of serving, too
+        predictor = Predictor(Path(name), CPU, content=model)  # which checks the contract of serving, too
         return run(predictor.session, test.images, batch_size)[1]
     except SessionError as error:
         raise StageError(str(error)) from None
