@@ -1,0 +1,54 @@
+"""`python -m serving` in a process of its own, as a user starts it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.params import ROOT
+
+START_S, STOP_S = 60, 40  # that it may take, on a busy machine too
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path  # what it prints
+
+
+@contextmanager
+def running(folder: Path, *options: str, **environment: str) -> Iterator[Running]:
+    """Serve what lies in a folder, on a port of its own, and stop it by SIGTERM."""
+    log = folder / "serve.log"
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    for name in {"MODEL", "PORT", "REGISTRY", "TOKEN"} - set(environment):
+        env.pop(name, None)
+    with log.open("wb") as file:
+        words = (sys.executable, "-m", "serving", "--port", "0", *options)
+        process = subprocess.Popen(words, cwd=folder, env=env, stdout=file, stderr=file)
+    try:
+        yield Running(_url(process, log), process, log)
+        assert process.poll() is None, f"the server ended by itself: {log.read_text()}"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_S) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _url(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := re.search(r"^serve: (http://\S+), until", log.read_text(), re.MULTILINE):
+            return found[1]
+        time.sleep(0.02)
+    raise AssertionError(f"the server does not start: {log.read_text()}")
