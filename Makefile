@@ -75,7 +75,7 @@ lock: installed ## renew requirements.txt and requirements-serving.txt from pypr
 
 clean: ## remove the environment and what tools left behind; data, models and the caches of data and runs stay
 	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
-	rm -rf dvc_plots .mypy_cache .pytest_cache .ruff_cache
+	rm -rf dvc_plots .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . \( -path ./.git -o -path ./data \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 # One installation, shared by all targets and by all clones that name it: anew only for another lock.

@@ -113,7 +113,7 @@ def _object(text: bytes) -> dict[str, Any]:
     try:
         contents = json.loads(text)
     except (ValueError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else reprlib.repr(str(error))
+        why = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(";")[0]
         raise Refusal(400, f"failed to parse the request's JSON: {why}") from None
     if not isinstance(contents, dict):
         raise Refusal(400, f"the request's JSON is {_short(contents)}, not an object")

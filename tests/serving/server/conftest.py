@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import served
 from tests.support.server import Running, running
+
+# The same examples in every run, so that a run fails or passes by what was changed; and nothing kept of them.
+settings.register_profile("serving", derandomize=True, database=None, deadline=None)
+settings.load_profile("serving")
 
 
 @pytest.fixture(scope="module")
