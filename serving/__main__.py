@@ -33,6 +33,7 @@ SWITCH_S = 0.0005  # after which a thread gives way to another: the event loop t
 
 def main() -> None:
     options = _parse()
+    token = _token()
     limits, root = Limits(), registry()
     try:
         model, found = _open(options.model, root, options.provider, limits)
@@ -47,7 +48,7 @@ def main() -> None:
     source = f"the champion of {root}" if found else f"{options.model or DEFAULT}, which no promotion has judged"
     print(f"serve: {MODEL} {model}, {printable(source)}", flush=True)
     followed = None if options.model else (root, found)
-    uvloop.run(_serve(model, limits, listening, followed, options.provider))
+    uvloop.run(_serve(model, limits, listening, followed, options.provider, token))
 
 
 async def _serve(
@@ -56,9 +57,10 @@ async def _serve(
     listening: socket.socket,
     followed: tuple[Path, Champion | None] | None,
     provider: str,
+    token: str | None,
 ) -> None:
     service = Service(model, limits)
-    app = App(service, os.environ.get(TOKEN))
+    app = App(service, token)
     gc.freeze()  # what is there now stays, and need not be looked through again
     host, port = listening.getsockname()[:2]
     print(f"serve: http://{f'[{host}]' if ':' in host else host}:{port}, until Ctrl-C", flush=True)
@@ -76,6 +78,16 @@ def _open(file: Path | None, root: Path, provider: str, limits: Limits) -> tuple
     if not file:
         print(f"serve: there is no champion in {printable(str(root))} yet; make promote makes one", flush=True)
     return open_file(file or DEFAULT, provider, limits.batch), None
+
+
+def _token() -> str | None:
+    """Return what requests have to bear. One that none can bear would keep all out, an empty one would let all in."""
+    token = os.environ.get(TOKEN)
+    if token is not None and not (token.isprintable() and token.strip() == token != ""):
+        sys.exit(
+            f"serve: {TOKEN} is empty, or begins or ends with a space, or has a line break; unset: nothing is asked"
+        )
+    return token
 
 
 def _listen(host: str, port: int) -> socket.socket:

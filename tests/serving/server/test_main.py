@@ -139,3 +139,9 @@ def test_a_champion_that_is_not_what_was_promoted_is_not_served(folder: Path) ->
     )
     (root / "champion.json").write_text("{}")
     assert refusal().startswith("serve: models/registry/champion.json is not what a promotion wrote; make history")
+
+
+@pytest.mark.parametrize("token", ["", "secret ", "sec\rret"])
+def test_a_token_that_would_let_all_in_or_nobody_is_refused(folder: Path, token: str) -> None:
+    served.save(served.model())
+    assert refusal("--model", "model.onnx", TOKEN=token).startswith("serve: TOKEN is empty, or begins or ends with")
