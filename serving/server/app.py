@@ -44,7 +44,7 @@ class App:
         """
         self._service = service
         self._limits, self._metrics = service.limits, service.metrics
-        self._expected = f"Bearer {token}".encode() if token else None
+        self._token = None if token is None else token.encode()
         self._decoder = ThreadPoolExecutor(1, "decoder")  # one image is decoded at a time, whatever its size
         self._decoding = 0
         self._direct = {INFER: self._infer, PREDICT: self._predict}
@@ -76,10 +76,11 @@ class App:
         await self._service.batcher.close()
 
     def _authorize(self, scope: Scope) -> None:
-        if self._expected is None or scope["path"] in OPEN:
+        if self._token is None or scope["path"] in OPEN:
             return
         found = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        if not hmac.compare_digest(found, self._expected):
+        scheme, _, token = found.partition(b" ")
+        if not (scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)):
             raise Refusal(401, "Authorization: Bearer, with the token of this server, is expected", BEARER)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> int:
@@ -157,7 +158,7 @@ def _json_length(headers: Headers, body: bytes, limits: Limits) -> int | None:
     if text is not None and not (text.isdigit() and len(text) < 12):
         raise Refusal(400, "Inference-Header-Content-Length is not a number of bytes")
     length = None if text is None else int(text)
-    if (len(body) if length is None else length) > limits.json:
+    if (len(body) if length is None else min(length, len(body))) > limits.json:
         raise Refusal(413, f"more than {limits.json:,} bytes of JSON; send the images as binary data")
     return length
 

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving.server import described
@@ -79,10 +79,10 @@ def routes(service: Service, infer: Endpoint, predict: Endpoint) -> Starlette:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
     model = "/v2/models/{model}"
-    return Starlette(
+    application = Starlette(
         routes=[
-            Route("/", _file("page.html")),
-            Route("/openapi.json", _file("openapi.json")),
+            Route("/", _file("page.html", "text/html")),
+            Route("/openapi.json", _file("openapi.json", "application/json")),
             Route("/metrics", metrics),
             Route("/predict", predict, methods=["POST"]),
             Route("/v2", server),
@@ -105,6 +105,8 @@ def routes(service: Service, infer: Endpoint, predict: Endpoint) -> Starlette:
         ],
         exception_handlers={Refusal: _refused, HTTPException: _http_error},
     )
+    application.router.redirect_slashes = False  # to an address that is made of what the client says the host is
+    return application
 
 
 def check(service: Service, model: str, version: str | None) -> None:
@@ -119,9 +121,11 @@ def check(service: Service, model: str, version: str | None) -> None:
         raise Refusal(404, f"version {version[:80]!r} of {MODEL!r} does not answer; {service.model.version!r} does")
 
 
-def _file(name: str) -> Endpoint:
+def _file(name: str, media_type: str) -> Endpoint:
+    content = (HERE / name).read_bytes()
+
     async def file(_: Request) -> Response:
-        return FileResponse(HERE / name)
+        return Response(content, media_type=media_type)
 
     return file
 
