@@ -136,7 +136,8 @@ def _link_packages(folder: Path) -> list[str]:
         if not requirement.specifier.contains(installed.version, prereleases=True):
             missing.append(f"{requirement.name} {installed.version} is installed, not {requirement.specifier}")
         for name in _top_level(installed):
-            (folder / name).symlink_to(Path(str(installed.locate_file(name))))
+            if not (folder / name).exists():  # it may be of several distributions, as arro3 is of its core and io
+                (folder / name).symlink_to(Path(str(installed.locate_file(name))))
     (folder / "serving").symlink_to(ROOT / "serving")
     return missing
 
