@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from serving.images import MAX_SIDE, Resize
+from serving.proof import prove
 from serving.session import SessionError, one_line, open_session
 
 OUTPUTS = ("logits", "probabilities")  # float32 [batch, classes]
@@ -26,10 +27,14 @@ class Predictor:
             content: of the file, if it was read already.
 
         Raises:
-            SessionError: there is no such file, it is no model of this pipeline, or `provider` cannot run it.
+            SessionError: there is no such file, it is no model of this pipeline, or `provider` cannot run all of it.
         """
         self.model = model
-        self.session = open_session(model if content is None else content, provider, threads, name=model)
+        self.session = open_session(
+            model if content is None else content, provider, threads, record_nodes=True, name=model
+        )
+        self.provider: str = self.session.get_providers()[0]
+        self.nodes = prove(self.session, self.provider)  # of the optimised graph, all of them run by `provider`
         try:
             # As ONNX Runtime gives them: a string that is not UTF-8 is a ValueError, too.
             metadata = self.session.get_modelmeta().custom_metadata_map

@@ -4,7 +4,6 @@ It compares every test image at every batch size that a server may send, by numb
 temperature that the model should have), by label and by accuracy, and proves which execution provider ran the nodes.
 """
 
-from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,7 +11,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from serving.session import ProviderError, SessionError, open_session
+from serving.proof import prove
+from serving.session import SessionError, open_session
 from tasks.gates import verdict
 from tasks.gates.verdict import Figure
 from tasks.prepared import Images, Labels, Split
@@ -110,21 +110,6 @@ def gate(
     return replace(
         report, provider_requested=provider_requested, provider=provider, nodes=nodes, temperature=temperature
     )
-
-
-def prove(session: onnxruntime.InferenceSession, provider: str) -> int:
-    """Return the number of nodes in the session's optimised graph, after checking that `provider` runs all of them.
-
-    Raises:
-        ProviderError: another provider runs some, or nothing is known about them.
-    """
-    placed = Counter[str]()
-    for subgraph in session.get_provider_graph_assignment_info():
-        placed[subgraph.ep_name] += len(subgraph.get_nodes())
-    if set(placed) != {provider}:
-        shares = ", ".join(f"{name} {count}" for name, count in placed.items()) or "no node at all"
-        raise ProviderError(f"{provider} did not run the whole model; nodes by provider: {shares}")
-    return placed[provider]
 
 
 def run(session: onnxruntime.InferenceSession, images: Images, batch_size: int) -> tuple[Scores, Scores]:

@@ -3,15 +3,17 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from serving.images import MAX_SIDE
 from serving.model import Predictor
-from serving.session import SessionError
+from serving.session import CPU, SessionError
 from tasks.params import transform
 from tests.support import served
 from tests.support.served import METADATA, images, model, save
@@ -36,6 +38,18 @@ def test_a_model_that_keeps_the_contract_is_run() -> None:
     found = predictor(np.stack([np.full((4, 4, 1), value, np.uint8) for value in (0, 255)]))
     assert found.argmax(axis=1).tolist() == [0, 1]
     assert found.sum(axis=1) == pytest.approx([1, 1])
+
+
+def test_it_says_which_provider_was_proven_to_run_all_nodes() -> None:
+    predictor = Predictor(save(model()))
+    assert (predictor.provider, predictor.nodes) == (CPU, len(served.nodes()))
+
+
+def test_a_model_that_the_provider_does_not_run_whole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = [SimpleNamespace(ep_name="Elsewhere", get_nodes=lambda: [0])]
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info", lambda _: graphs)
+    with pytest.raises(SessionError, match=r"^CPUExecutionProvider did not run the whole model; .*: Elsewhere 1$"):
+        Predictor(save(model()))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from serving.session import ProviderError
 from tasks.gates import parity
 from tasks.gates.parity import Report, Scores, judge, measure
 from tasks.prepared import Images
@@ -130,21 +129,6 @@ def test_parity_json_holds_the_verdict_beside_what_was_measured(value: float, ou
     assert "reasons" not in contents
     assert verdict["figures"]["largest logit error"] == contents["max_abs_error"] == found.max_abs_error
     assert verdict["figures"]["images"] == contents["samples"] == 2000
-
-
-@pytest.mark.parametrize(
-    ("placed", "shares"),
-    [
-        ({"CPUExecutionProvider": 3}, "CPUExecutionProvider 3"),
-        ({"CUDAExecutionProvider": 2, "CPUExecutionProvider": 1}, "CUDAExecutionProvider 2, CPUExecutionProvider 1"),
-        ({}, "no node at all"),
-    ],
-)
-def test_a_session_that_runs_a_node_elsewhere_is_refused(placed: dict[str, int], shares: str) -> None:
-    graphs = [SimpleNamespace(ep_name=name, get_nodes=lambda n=count: [0] * n) for name, count in placed.items()]
-    session = SimpleNamespace(get_provider_graph_assignment_info=lambda: graphs)
-    with pytest.raises(ProviderError, match=f"nodes by provider: {shares}"):
-        parity.prove(session, "CUDAExecutionProvider")
 
 
 def test_every_batch_is_full() -> None:
