@@ -3,8 +3,8 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 BIN := $(VENV)/bin
 # What names files or says when goes to Python by the environment, as it was typed: no shell reads it, nor make itself.
-$(foreach name,AT CRON DATASET FORCE IMAGE MODEL OUT PORT PROVIDER REASON RECIPE REGISTRY TO URL VERSION WAIT,$(eval override $(name) := $$(value $(name))))
-export AT CRON DATASET FORCE IMAGE MODEL OUT PORT PROVIDER REASON RECIPE REGISTRY TO URL VERSION WAIT
+$(foreach name,AT CRON DATASET FOLDER FORCE IMAGE MODEL OUT PORT PROVIDER REASON RECIPE REGISTRY TO URL VERSION WAIT,$(eval override $(name) := $$(value $(name))))
+export AT CRON DATASET FOLDER FORCE IMAGE MODEL OUT PORT PROVIDER REASON RECIPE REGISTRY TO URL VERSION WAIT
 
 .PHONY: help installed install run search schedule notify report serve promote rollback pull-champion history why unit test bench load-test check predict triton lock clean
 
@@ -64,7 +64,7 @@ check: installed ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-predict: installed ## classify image files and those in folders: IMAGE=path, or IMAGE="a.png 'b c.jpg' folder"
+predict: installed ## classify images: IMAGE=path, or IMAGE="a.png 'b c.jpg' folder"; or FOLDER=path OUT=labels.parquet; MODEL=path or champion
 	@$(BIN)/python -m serving.predict
 
 triton: installed ## write the champion, or MODEL=path, as a model repository for Triton, into models/triton or OUT=folder

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from serving.files import open_regular
 from serving.probe import MODEL
-from serving.session import SessionError
+from serving.session import SessionError, read_model
 
 DEFAULT = Path("models/registry")
 VARIABLE = "REGISTRY"  # environment: where it lies instead
 POINTER = "champion.json"
 MAX_BYTES = 65_536  # of champion.json
+CHAMPION = "champion"  # on a command line, instead of the path of a model
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,17 @@ def content(root: Path, champion: Champion) -> bytes:
             "registry, or remove its folder and make pull-champion"
         )
     return found
+
+
+def chosen(model: str) -> tuple[Path, bytes]:
+    """Return the path and the bytes of a model that somebody named: its path, or `champion` for the one in service.
+
+    Raises:
+        SessionError: it cannot be read, or there is no champion yet.
+    """
+    if model != CHAMPION:
+        return Path(model), read_model(model)
+    root = registry()
+    if not (found := read(root)):
+        raise SessionError(f"there is no champion in {root} yet; make promote makes one, make pull-champion brings it")
+    return root / found.path, content(root, found)

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from serving.images import MAX_SIDE, Resize
+from serving.images import MAX_SIDE, Resize, fit, read
 from serving.proof import prove
 from serving.session import SessionError, one_line, open_session
 
@@ -44,6 +44,17 @@ class Predictor:
             _check_outputs(self.session, len(self.class_names))
         except ValueError as error:
             raise SessionError(f"{model} is no model of this pipeline: {error}") from None
+
+    def image(self, path: Path, content: bytes | None = None) -> NDArray[np.uint8]:
+        """Read an image file, of any size and mode, as `uint8 [H, W, C]`: the pixels that training saw.
+
+        Args:
+            content: of the file, if it was read already; `path` is then but what errors call it.
+
+        Raises:
+            ImageError: it is none that can be classified.
+        """
+        return fit(read(path, content), self.image_shape, self.resize)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probabilities, `float32 [N, classes]`, of images `uint8 [N, H, W, C]`.

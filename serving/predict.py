@@ -1,7 +1,9 @@
 """Classify image files, and those in folders, with the ONNX model alone.
 
 Reads:  models/model.onnx (or --model), image files
-Run:    python -m serving.predict IMAGE..., or with IMAGE in the environment, as make predict does
+Writes: nothing but what it prints, or the table OUT: serving/folder/run.py
+Run:    python -m serving.predict IMAGE..., or --folder FOLDER --out OUT; or with IMAGE, FOLDER, OUT and MODEL in the
+        environment, as make predict does
 """
 
 import argparse
@@ -11,23 +13,33 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import numpy as np
 
+from serving.champion import CHAMPION, chosen
 from serving.files import printable
-from serving.images import SUFFIXES, ImageError, decode
+from serving.folder import run
+from serving.folder.rows import TOP
+from serving.folder.run import FolderError
+from serving.folder.walk import walk
+from serving.images import SUFFIXES, ImageError
 from serving.model import Predictor
 from serving.session import SessionError
 
-TOP = 3
+DEFAULT = "models/model.onnx"
 DESCRIPTION = """\
 Classify image files: those that are named, and those in the folders that are named and below, hidden ones left out.
 
 Where no image is named, the variable IMAGE of the environment says which: one path, blanks and all, if there is such a
 file or folder; else several, separated and quoted as in a shell: a.png 'b c.png'.
+
+With --folder and --out the images in a folder and below are classified into a table, one row an image, also a million;
+stopped or killed, the same command goes on. It ends with 0 once the table is there: bad images have their reason in it.
 """
 
 
@@ -36,24 +48,63 @@ class Parser(argparse.ArgumentParser):
         super().error(printable(message))  # which quotes the command line, where a shell may have put any file name
 
 
+class Stopped(BaseException):
+    """SIGINT or SIGTERM, `number`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 def main() -> int:
     arguments, names = _parse()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # in a locale that lacks a letter of a class name
-    failed = False
     try:
-        predictor = Predictor(arguments.model, arguments.provider)
-        for path in chain.from_iterable(map(find, names)):
-            try:
-                if isinstance(path, ImageError):
-                    raise path
-                print(f"{printable(str(path))}: {answer(predictor, path)}")
-            except ImageError as error:
-                print(f"predict: {printable(str(error))}", file=sys.stderr)
-                failed = True
-    except SessionError as error:
+        path, content = chosen(arguments.model)
+        if arguments.folder:
+            return _folder(arguments, path, content)
+        return _images(Predictor(path, arguments.provider, content=content), names)
+    except (SessionError, FolderError) as error:
         sys.exit(f"predict: {printable(str(error))}")
+
+
+def _images(predictor: Predictor, names: list[str]) -> int:
+    failed = False
+    for path in chain.from_iterable(map(find, names)):
+        try:
+            if isinstance(path, ImageError):
+                raise path
+            print(f"{printable(str(path))}: {answer(predictor, path)}")
+        except ImageError as error:
+            print(f"predict: {printable(str(error))}", file=sys.stderr)
+            failed = True
     return 1 if failed else 0
+
+
+def _folder(arguments: argparse.Namespace, path: Path, content: bytes) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    predictor = Predictor(path, arguments.provider, threads=1, content=content)
+    try:
+        done = run.run(
+            predictor,
+            sha256(content).hexdigest(),
+            Path(arguments.folder),
+            Path(arguments.out),
+            arguments.threads,
+            arguments.batch_size,
+        )
+    except Stopped as stopped:
+        name = signal.Signals(stopped.number).name
+        print(f"\npredict: stopped by {name}; the same command goes on", file=sys.stderr)
+        return 128 + stopped.number
+    print(printable(done))
+    return 0
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once, whatever hangs
+    raise Stopped(number)
 
 
 def answer(predictor: Predictor, path: Path) -> str:
@@ -63,7 +114,7 @@ def answer(predictor: Predictor, path: Path) -> str:
         ImageError: it is none that can be classified.
         SessionError: the model does not run.
     """
-    (probabilities,) = predictor(decode(path, predictor.image_shape, predictor.resize)[np.newaxis])
+    (probabilities,) = predictor(predictor.image(path)[np.newaxis])
     order = np.argsort(-probabilities)[:TOP]
     best, *others = (f"{printable(predictor.class_names[k])} {probabilities[k]:.1%}" for k in order)
     return f"{best}  (then {', '.join(others)})" if others else best
@@ -87,25 +138,12 @@ def _is_folder(name: str) -> bool:
 
 
 def _below(root: str) -> Iterator[Path | ImageError]:
-    """Yield the image files in a folder and below, sorted; a folder that links lead to again is entered once."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    unreadable: list[OSError] = []
-    for folder, folders, files in os.walk(root, onerror=unreadable.append, followlinks=True):
-        if (place := os.path.realpath(folder)) in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = sorted(child for child in folders if not child.startswith("."))
-        found += [Path(folder, file) for file in files if _is_image(file)]
-    yield from (ImageError(f"{error.filename}: {error.strerror}") for error in unreadable)
-    if not found and not unreadable:
+    """Yield the image files in a folder and below, sorted, after why folders cannot be looked into."""
+    found = sorted((Path(root, one.path), one.error) for one in walk(Path(root)))
+    yield from (ImageError(f"{path}: {error}") for path, error in found if error)
+    if not found:
         yield ImageError(f"{root}: no image in this folder or below; images are {', '.join(SUFFIXES)} files")
-    yield from sorted(found)
-
-
-def _is_image(file: str) -> bool:
-    return Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
+    yield from (path for path, error in found if not error)
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
@@ -121,16 +159,35 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         metavar="IMAGE",
         help="a PNG, JPEG, WebP or BMP file, or a folder; after -- a name may begin with a dash",
     )
-    parser.add_argument("--model", type=Path, default=Path("models/model.onnx"), help="default: models/model.onnx")
+    parser.add_argument("--folder", help="of images to classify into the table --out")
+    parser.add_argument("--out", metavar="labels.parquet", help="the table: a new .parquet or .csv file")
+    parser.add_argument(
+        "--model", default=os.environ.get("MODEL") or DEFAULT, help=f"a path, or {CHAMPION} (default: {DEFAULT})"
+    )
     parser.add_argument("--provider", default="auto", help="ONNX Runtime's execution provider (default: auto)")
+    parser.add_argument("--threads", type=_count, default=0, help="for a folder; default: one for each core")
+    parser.add_argument("--batch-size", type=_count, default=0, help="for a folder; default: 32, fewer of large images")
     arguments = parser.parse_args()
-    try:
-        names = arguments.images or _split(os.environ.get("IMAGE", ""))
-    except ValueError as error:
-        parser.error(str(error))
-    if not names:
+    names = arguments.images
+    if not (names or arguments.folder or arguments.out):
+        arguments.folder, arguments.out = os.environ.get("FOLDER"), os.environ.get("OUT")
+        try:
+            names = _split(os.environ.get("IMAGE", ""))
+        except ValueError as error:
+            parser.error(str(error))
+    if names and arguments.folder:
+        parser.error("either images or a folder: --folder takes all that are in one")
+    if bool(arguments.folder) != bool(arguments.out):
+        parser.error("a folder and a table belong together: make predict FOLDER=photos OUT=labels.parquet")
+    if not (names or arguments.folder):
         parser.error("which image? make predict IMAGE=path.png, or python -m serving.predict path.png")
     return arguments, names
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def _split(text: str) -> list[str]:

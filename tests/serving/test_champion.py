@@ -80,3 +80,21 @@ def test_a_champion_that_is_elsewhere_says_how_to_bring_it(root: Path) -> None:
     assert found
     with pytest.raises(SessionError, match=r"No such file or directory; make pull-champion brings it"):
         champion.content(root, found)
+
+
+def test_a_model_is_named_by_its_path_or_as_the_champion(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY", str(root))
+    assert champion.chosen("champion") == (root / DIGEST / "model.onnx", MODEL)
+    (root / "champion").write_bytes(b"another")
+    monkeypatch.chdir(root)
+    assert champion.chosen("./champion") == (Path("champion"), b"another")
+    with pytest.raises(SessionError, match="nowhere does not exist"):
+        champion.chosen("nowhere")
+
+
+def test_a_champion_that_is_asked_for_has_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY", str(tmp_path))
+    with pytest.raises(
+        SessionError, match=r"there is no champion in .* yet; make promote makes one, make pull-champion"
+    ):
+        champion.chosen("champion")

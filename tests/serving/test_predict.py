@@ -1,12 +1,13 @@
 """serving.predict: from image file to label, with the ONNX model alone."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from serving import predict
+from serving.folder.journal import Journal
 from serving.images import decode
 from serving.model import Predictor
 from serving.session import SessionError
@@ -35,7 +37,8 @@ def save(image: Images) -> Path:
 
 @pytest.fixture(autouse=True)
 def in_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("IMAGE", raising=False)
+    for name in ("FOLDER", "IMAGE", "MODEL", "OUT", "REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize("normalize", ["none", "half", "fitted"])
@@ -258,3 +261,114 @@ def test_serving_imports_no_torch() -> None:
     code = "import sys, serving.predict; sys.exit(str({'torch', 'prefect', 'dvc', 'pydantic'} & set(sys.modules)))"
     answer = subprocess.run((sys.executable, "-c", code), cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert answer.stderr.strip() == "set()"
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Put back what the command does with signals, as its process would end here."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("how", ["options", "environment"])
+def test_a_folder_becomes_a_table(
+    how: str, signals: None, run_predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("-photos/1.png", "-photos/a b.png")
+    Path("-photos/2.png").touch()
+    options, environment = ["--folder=-photos", "--out=labels.csv"], {"FOLDER": "-photos", "OUT": "labels.csv"}
+    code, printed, errors = run_predict(*options) if how == "options" else run_predict(**environment)
+    assert code == 0, "as the table is there, and names the bad one"
+    assert printed == ["labels.csv"]
+    assert errors == ["predict: looking through -photos", "predict: 3 images"]
+    assert len(Path("labels.csv").read_text().splitlines()) == 4
+
+
+def test_what_hinders_a_folder_is_one_sentence(signals: None, run_predict: Predict) -> None:
+    put("photos/1.png")
+    Path("labels.csv").touch()
+    with pytest.raises(SystemExit, match=r"^predict: labels.csv exists already; remove it, or name another OUT$"):
+        run_predict("--folder=photos", "--out=labels.csv")
+    with pytest.raises(SystemExit, match=r"^predict: \\x1b: No such file or directory$"):
+        run_predict("--folder=\x1b", "--out=new.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "reason"),
+    [
+        (
+            ["--folder=photos"],
+            {},
+            "a folder and a table belong together: make predict FOLDER=photos OUT=labels.parquet",
+        ),
+        ([], {"OUT": "x.csv"}, "a folder and a table belong together: make predict FOLDER=photos OUT=labels.parquet"),
+        (
+            ["--folder=photos", "--out=x.csv", "1.png"],
+            {},
+            "either images or a folder: --folder takes all that are in one",
+        ),
+        (["--folder=photos", "--out=x.csv", "--threads=0"], {}, "argument --threads: '0' is no number from 1 on"),
+        (
+            [],
+            {"FOLDER": "photos", "OUT": "x.csv", "IMAGE": "1.png"},
+            "either images or a folder: --folder takes all that are in one",
+        ),
+    ],
+)
+def test_a_folder_that_is_asked_for_in_a_wrong_way_is_refused(
+    arguments: list[str],
+    environment: dict[str, str],
+    reason: str,
+    run_predict: Predict,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_predict(*arguments, **environment)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {reason}\n")
+
+
+def test_the_command_line_comes_before_the_environment_for_a_folder_too(signals: None, run_predict: Predict) -> None:
+    put("1.png", "photos/2.png")
+    assert run_predict("1.png", FOLDER="photos", OUT="labels.csv") == (0, ["1.png"], [])
+    assert not Path("labels.csv").exists()
+    assert run_predict("--folder=photos", "--out=new.csv", IMAGE="1.png")[0] == 0
+    assert Path("new.csv").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_how_to_go_on(
+    number: signal.Signals, signals: None, run_predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("photos/1.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", lambda *_: signal.raise_signal(number))
+        code, _, errors = run_predict("--folder=photos", "--out=labels.csv")
+    assert code == 128 + number
+    assert errors[-1] == f"predict: stopped by {number.name}; the same command goes on"
+    assert signal.getsignal(number) == signal.SIG_DFL, "so that a second one ends it at once"
+    assert run_predict("--folder=photos", "--out=labels.csv")[0] == 0
+
+
+def test_the_champion_answers_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = served.model(metadata=served.METADATA | {"class_names": '["champion", "also"]'}).SerializeToString()
+    digest = hashlib.sha256(content).hexdigest()
+    (Path("registry") / digest).mkdir(parents=True)
+    (Path("registry") / digest / "model.onnx").write_bytes(content)
+    pointer = {"schema_version": 1, "path": f"{digest}/model.onnx", "sha256": digest, "size": len(content), "number": 1}
+    Path("registry/champion.json").write_text(json.dumps(pointer))
+    put("1.png")
+    monkeypatch.setenv("REGISTRY", "registry")
+    monkeypatch.setattr(sys, "argv", ["predict", "1.png"])
+    with pytest.raises(SystemExit, match=r"^predict: models/model.onnx does not exist"):
+        predict.main()
+    monkeypatch.setenv("MODEL", "champion")
+    assert predict.main() == 0
+    assert "champion" in capsys.readouterr().out
+    (Path("registry") / digest / "model.onnx").write_bytes(b"x" + content[1:])
+    with pytest.raises(SystemExit, match=r"^predict: the champion .* has other bytes than those that were promoted"):
+        predict.main()
