@@ -42,6 +42,7 @@ README = Path(__file__).with_name("README.md")
 TABLE = re.compile(r"(?<=<!-- table -->\n).*(?=<!-- end -->)", re.DOTALL)
 PYTHON = sys.executable
 TRAIN = (PYTHON, "-m", "tasks", "train")
+TRANSFORM = (PYTHON, "-m", "tasks", "transform")
 RAW_IMAGES = "data/raw/FashionMNIST/raw/train-images-idx3-ubyte"
 RAW_LABELS = "data/raw/FashionMNIST/raw/train-labels-idx1-ubyte"
 
@@ -233,7 +234,7 @@ def transform_memory(project: Path) -> Pairs:
             for file, content in zip(raw, contents, strict=True):
                 file.unlink()  # it may be DVC's own, by a hard link
                 file.write_bytes(content)
-            peaks.append(_peak_mb(project, "transform"))
+            peaks.append(_peak_mb(project, *TRANSFORM))
         pairs.append((peaks[0], peaks[1]))
     return pairs
 
@@ -242,7 +243,7 @@ def image_files(project: Path) -> Pairs:
     pairs = []
     _photographs(project, MANY)
     for _ in range(LONG):
-        seconds = run(project, PYTHON, "-m", "tasks", "transform")
+        seconds = run(project, *TRANSFORM)
         pairs.append((MANY / seconds, float(output(project, PYTHON, "-m", "benchmarks.image_files"))))
     return pairs
 
@@ -253,9 +254,35 @@ def image_files_memory(project: Path) -> Pairs:
         peaks = []
         for count in (MANY, FEW):
             _photographs(project, count)
-            peaks.append(_peak_mb(project, "transform"))
+            peaks.append(_peak_mb(project, *TRANSFORM))
         pairs.append((peaks[0], peaks[1]))
     return pairs
+
+
+def folder(project: Path) -> Pairs:
+    inbox, model = _inbox(project, MANY), project / "photographs.onnx"
+    pairs = []
+    for _ in range(LONG):
+        bare = float(output(project, PYTHON, "-m", "benchmarks.folder", str(inbox), str(model)).splitlines()[-1])
+        pairs.append((MANY / run(project, *_into_table(project, inbox)), bare))
+    return pairs
+
+
+def folder_memory(project: Path) -> Pairs:
+    return [
+        (
+            _peak_mb(project, *_into_table(project, _inbox(project, MANY))),
+            _peak_mb(project, *_into_table(project, _inbox(project, FEW))),
+        )
+        for _ in range(LONG)
+    ]
+
+
+def _into_table(project: Path, inbox: Path) -> tuple[str, ...]:
+    """Return the command that classifies a folder, by the model that benchmarks/folder.py has made."""
+    table = project / "labels.parquet"
+    table.unlink(missing_ok=True)
+    return PYTHON, "-m", "serving.predict", f"--folder={inbox}", f"--out={table}", "--model=photographs.onnx"
 
 
 def memory_map(project: Path) -> Pairs:
@@ -268,21 +295,27 @@ def memory_map_memory(project: Path) -> Pairs:
 
 def _from_map(project: Path, count: int, epochs: int) -> dict[str, Any]:
     _photographs(project, count)
-    output(project, PYTHON, "-m", "tasks", "transform")
+    output(project, *TRANSFORM)
     lines = output(project, PYTHON, "-m", "benchmarks.memory_map", str(epochs)).splitlines()
     printed: dict[str, Any] = json.loads(lines[-1])
     return printed
 
 
 def _photographs(project: Path, count: int) -> None:
-    """Take stock of `count` JPEG files of 256 x 256 pixels, which are made the first time."""
-    inbox = project / f"data/inbox-{count}"
-    if not inbox.exists():
-        make(inbox, count)
+    """Take stock of `count` image files."""
+    inbox = _inbox(project, count)
     path = project / "params.yaml"
     chosen = [*recipes.changes("folder"), f"download.path=data/{inbox.name}"]
     path.write_text(overrides.apply(path.read_text(), chosen)[0])
     output(project, PYTHON, "-m", "tasks", "download")
+
+
+def _inbox(project: Path, count: int) -> Path:
+    """Return a folder of `count` JPEG files of 256 x 256 pixels, which are made the first time."""
+    inbox = project / f"data/inbox-{count}"
+    if not inbox.exists():
+        make(inbox, count)
+    return inbox
 
 
 def _repeated(idx: bytes, times: int) -> bytes:
@@ -295,11 +328,11 @@ def _repeated(idx: bytes, times: int) -> bytes:
     return idx[:4] + count.to_bytes(4, "big") + idx[8:header] + body
 
 
-def _peak_mb(project: Path, stage: str) -> float:
+def _peak_mb(project: Path, *words: str) -> float:
     # By a small process in between: a child's peak is at least what its parent had when it was started.
     code = "import resource as r, subprocess as s, sys; s.run(sys.argv[1:], check=True, stdout=s.DEVNULL)"
     code += "; print(r.getrusage(r.RUSAGE_CHILDREN).ru_maxrss)"
-    printed = output(project, PYTHON, "-c", code, PYTHON, "-m", "tasks", stage)
+    printed = output(project, PYTHON, "-c", code, *words)
     return int(printed) / (1e6 if sys.platform == "darwin" else 1e3)
 
 
@@ -354,6 +387,8 @@ ROWS = [
     Row("peak memory of transform, 10 times the images against 1", "MB", transform_memory, 1.2, 1.05),
     Row(f"{MANY:,} image files through transform, against Pillow alone", "images/s", image_files, 0.8, 0.95, True),
     Row(f"peak memory of transform, {MANY:,} image files against {FEW:,}", "MB", image_files_memory, 1.2, 1.05),
+    Row(f"{MANY:,} image files into a table, against bare decode and run", "images/s", folder, 0.8, 0.95, True),
+    Row(f"peak memory of that, {MANY:,} image files against {FEW:,}", "MB", folder_memory, 1.2, 1.05),
     Row("training from the memory map, against the same in memory", "images/s", memory_map, 0.8, 0.95, True),
     Row(f"memory of its own, {MANY:,} images against {FEW:,}", "MB", memory_map_memory, 1.2, 1.05),
 ]
