@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.proof import prove
 from serving.session import CPU, SessionError, open_session
 from tasks.gates import verdict
-from tasks.gates.parity import Scores, prove, run
+from tasks.gates.parity import Scores, run
 from tasks.gates.verdict import Figure
 from tasks.params.quantize import Quantize
 from tasks.prepared import Labels, Split
