@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 CLASSES = ["dark", "light"]
@@ -60,3 +61,32 @@ def model(
 def save(proto: onnx.ModelProto, name: str = "model.onnx") -> Path:
     Path(name).write_bytes(proto.SerializeToString())
     return Path(name)
+
+
+def linear(
+    weights: NDArray[np.float32], image_shape: tuple[int, int, int], class_names: Sequence[str]
+) -> onnx.ModelProto:
+    """Build a model whose logits are pixels times weights, `float32 [H * W * C + 1, classes]`, and the last row."""
+    constants = {
+        "flat": np.array([-1, len(weights) - 1]),
+        "weights": weights[:-1],
+        "bias": weights[-1],
+    }
+    graph = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["float", "flat"], ["pixels"]),
+        helper.make_node("Gemm", ["pixels", "weights", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", len(class_names)])
+        for name in ("logits", "probabilities")
+    ]
+    initializers = [onnx.numpy_helper.from_array(values, name) for name, values in constants.items()]
+    proto = helper.make_model(
+        helper.make_graph(graph, "linear", [images("batch", *image_shape)], outputs, initializers),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=8,
+    )
+    helper.set_model_props(proto, METADATA | {"class_names": json.dumps(class_names)})
+    return proto
