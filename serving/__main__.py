@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import resource
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ SWITCH_S = 0.0005  # after which a thread gives way to another: the event loop t
 def main() -> None:
     options = _parse()
     token = _token()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it serves, Ctrl-C ends it without a word
     limits, root = Limits(), registry()
     try:
         model, found = _open(options.model, root, options.provider, limits)

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import time
+import traceback
 import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving.server import tensors, upload
 from serving.server.batcher import Outputs
-from serving.server.bodies import Disconnected, Headers, receive_all, reserve
+from serving.server.bodies import Disconnected, Headers, Held, receive_all
 from serving.server.described import MODEL
 from serving.server.limits import Limits
-from serving.server.refusal import JSON, Header, Refusal, busy
+from serving.server.refusal import FAILED, JSON, Header, Refusal, busy
 from serving.server.routes import Endpoint, check, routes
 from serving.server.served import Served
 from serving.server.service import Service
@@ -59,8 +60,9 @@ class App:
         try:
             self._authorize(scope)
             if answer:
-                headers, body = await answer(scope, receive)
-                await _send(send, 200, headers, body)
+                with Held(self._limits, self._metrics) as held:
+                    headers, body = await answer(scope, receive, held)
+                    await _send(send, 200, headers, body)
             else:
                 status = await self._other(scope, receive, send)
         except Refusal as refusal:
@@ -68,12 +70,17 @@ class App:
             await _send(send, status, [JSON, *refusal.headers], refusal.body)
         except Disconnected:
             return
+        except Exception:  # a fault of this program: whoever runs the server is told, whoever asked no more than that
+            traceback.print_exc()
+            status = 500
+            if answer:  # else Starlette has answered
+                await _send(send, status, [JSON], FAILED.body)
         self._metrics.answered(route, status, time.perf_counter() - started)
 
     async def close(self) -> None:
-        """Answer what was accepted, and end the threads."""
-        await asyncio.to_thread(self._decoder.shutdown)
-        await self._service.batcher.close()
+        """End the threads, once all connections are closed: nobody waits for what they still do."""
+        await asyncio.to_thread(self._decoder.shutdown, cancel_futures=True)
+        await self._service.batcher.close(at_once=True)
 
     def _authorize(self, scope: Scope) -> None:
         if self._token is None or scope["path"] in OPEN:
@@ -94,45 +101,38 @@ class App:
         await self._routes(scope, receive, noted)
         return status
 
-    def _routed(self, answer: Callable[[Scope, Receive], Awaitable[Answer]]) -> Endpoint:
+    def _routed(self, answer: Callable[[Scope, Receive, Held], Awaitable[Answer]]) -> Endpoint:
         """Return the same for Starlette, which calls it where a path names a version."""
 
         async def endpoint(request: Request) -> Response:
-            headers, body = await answer(request.scope, request.receive)
+            with Held(self._limits, self._metrics) as held:
+                headers, body = await answer(request.scope, request.receive, held)
             return Response(body, headers={name.decode(): value.decode() for name, value in headers})
 
         return endpoint
 
-    async def _infer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _infer(self, scope: Scope, receive: Receive, held: Held) -> Answer:
         headers = dict(scope["headers"])
-        reserved = reserve(headers, self._limits, self._metrics, self._limits.body)
-        try:
-            body = await receive_all(receive, headers, self._limits.body)
-            model = self._service.model
-            if wanted := scope.get("path_params"):
-                check(self._service, wanted["model"], wanted.get("version"))
-            predictor = model.predictor
-            length = _json_length(headers, body, self._limits)
-            request, pixels = tensors.parse(body, length, predictor.image_shape)
-            _bound(request, len(predictor.class_names), self._limits)
-            found = await self._service.batcher.submit(model, pixels, request.count, request.timeout_s)
-        finally:
-            self._metrics.held -= reserved
+        body = await receive_all(receive, headers, held, self._limits.body)
+        model = self._service.model
+        if wanted := scope.get("path_params"):
+            check(self._service, wanted["model"], wanted.get("version"))
+        predictor = model.predictor
+        length = _json_length(headers, body, self._limits)
+        request, pixels = tensors.parse(body, length, predictor.image_shape)
+        _bound(request, len(predictor.class_names), self._limits)
+        found = await self._service.batcher.submit(model, pixels, request.count, request.timeout_s)
         answered, body = tensors.respond(request, MODEL, model.version, predictor.class_names, found)
         if len(body) >= COMPRESSED_FROM and b"accept-encoding" in headers:
             return await asyncio.to_thread(_compressed, answered, body, headers[b"accept-encoding"].decode("latin-1"))
         return answered, body
 
-    async def _predict(self, scope: Scope, receive: Receive) -> Answer:
+    async def _predict(self, scope: Scope, receive: Receive, held: Held) -> Answer:
         headers = dict(scope["headers"])
-        reserved = reserve(headers, self._limits, self._metrics, self._limits.upload)
-        try:
-            body = await receive_all(receive, headers, self._limits.upload)
-            model = self._service.model
-            image = await self._decoded(body, headers.get(b"content-type", b"").decode("latin-1"), model)
-            found = await self._service.batcher.submit(model, image, 1, self._limits.queue_s)
-        finally:
-            self._metrics.held -= reserved
+        body = await receive_all(receive, headers, held, self._limits.upload)
+        model = self._service.model
+        image = await self._decoded(body, headers.get(b"content-type", b"").decode("latin-1"), model)
+        found = await self._service.batcher.submit(model, image, 1, self._limits.queue_s)
         return [JSON], json.dumps(_prediction(model, found)).encode()
 
     async def _decoded(self, body: bytes, content_type: str, model: Served) -> bytes:
@@ -140,10 +140,16 @@ class App:
             raise busy(f"{self._decoding} image files wait already")
         self._decoding += 1
         try:
-            decode = partial(upload.pixels, body, content_type, model.predictor)
+            decode = partial(_pixels, body, content_type, model, time.monotonic() + self._limits.queue_s)
             return await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
         finally:
             self._decoding -= 1
+
+
+def _pixels(body: bytes, content_type: str, model: Served, due: float) -> bytes:
+    if time.monotonic() > due:
+        raise Refusal(504, "the deadline passed while the image file waited to be decoded")
+    return upload.pixels(body, content_type, model.predictor)
 
 
 async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:

@@ -43,6 +43,7 @@ class Batcher:
         self._limits, self._metrics = limits, metrics
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._ended = False
         self._thread = Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
         self.statistics: dict[str, Statistics] = {}  # by version
@@ -64,25 +65,40 @@ class Batcher:
         self._queue.put(item)
         return item.answer
 
-    async def close(self) -> None:
-        """Answer what was submitted, and end the thread."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Answer what was submitted, and end the thread.
+
+        Args:
+            at_once: after the images that the model is running, and nothing more is answered.
+        """
+        self._ended = at_once
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
         following: Item | None = None
-        while first := following or self._queue.get():
+        while (first := following or self._queue.get()) and not self._ended:
             batch, following = self._gather(first)
             began = time.monotonic()
             late = [item for item in batch if item.due < began]
-            batch = [item for item in batch if item.due >= began]
-            found: Outputs | Exception | None = None
-            if batch:
-                try:
-                    found = self._run(batch)
-                except Exception as error:  # whatever it is, those that wait are told, and the next batch is run
-                    found = error
-            self._loop.call_soon_threadsafe(self._deliver, batch, late, found, began, time.monotonic())
+            if late:
+                self._loop.call_soon_threadsafe(self._expire, late, began)
+            if batch := [item for item in batch if item.due >= began]:
+                self._answer(batch)
+
+    def _answer(self, batch: list[Item]) -> None:
+        """Run a batch, and if that fails each of its items by itself, so that one does not spoil the others."""
+        began = time.monotonic()
+        try:
+            found = self._run(batch)
+        except Exception as error:  # whatever it is, those that wait are told, and the next batch is run
+            if len(batch) > 1:
+                for item in batch:
+                    self._answer([item])
+            else:
+                self._loop.call_soon_threadsafe(self._fail, batch[0], error, time.monotonic())
+        else:
+            self._loop.call_soon_threadsafe(self._deliver, batch, found, began, time.monotonic())
 
     def _gather(self, first: Item) -> tuple[list[Item], Item | None]:
         """Take what waits for the same model, up to a batch; and an item that did not fit, if there was one."""
@@ -108,30 +124,32 @@ class Batcher:
         if len(images) <= self._limits.batch:
             return predictor.outputs(images)
         starts = range(0, len(images), self._limits.batch)
-        parts = [predictor.outputs(images[start : start + self._limits.batch]) for start in starts]
+        parts = [predictor.outputs(images[start : start + self._limits.batch]) for start in starts if not self._ended]
         return {name: np.concatenate([part[name] for part in parts]) for name in OUTPUTS}
 
-    def _deliver(
-        self, batch: list[Item], late: list[Item], found: Outputs | Exception | None, began: float, ended: float
-    ) -> None:
-        self._metrics.waiting -= sum(item.count for item in (*batch, *late))
+    def _expire(self, late: list[Item], now: float) -> None:
         for item in late:
-            _settle(item, Refusal(504, "the deadline passed while the request waited for the model"))
-            self._of(item.model).fail.add(began - item.since)
-        if isinstance(found, dict):
-            self._count(batch, found, began, ended)
-            start = 0
-            for item in batch:
-                rows = {name: values[start : start + item.count] for name, values in found.items()}
-                # Looked at one by one: an answer does not depend on who shares the batch.
-                finite = np.isfinite(rows["probabilities"]).all()
-                _settle(item, rows if finite else Refusal(500, "the model's answer to these images is not finite"))
-                start += item.count
-        elif found:
-            print(f"serve: {printable(str(found))}", file=sys.stderr, flush=True)
-            for item in batch:
-                _settle(item, Refusal(500, "the model failed on these images"))
-                self._of(item.model).fail.add(ended - item.since)
+            self._refuse(item, Refusal(504, "the deadline passed while the request waited for the model"), now)
+
+    def _fail(self, item: Item, error: Exception, now: float) -> None:
+        print(f"serve: {printable(str(error))}", file=sys.stderr, flush=True)
+        self._refuse(item, Refusal(500, "the model failed on these images"), now)
+
+    def _refuse(self, item: Item, refusal: Refusal, now: float) -> None:
+        self._metrics.waiting -= item.count
+        self._of(item.model).fail.add(now - item.since)
+        _settle(item, refusal)
+
+    def _deliver(self, batch: list[Item], found: Outputs, began: float, ended: float) -> None:
+        self._metrics.waiting -= len(found["probabilities"])
+        self._count(batch, found, began, ended)
+        start = 0
+        for item in batch:
+            rows = {name: values[start : start + item.count] for name, values in found.items()}
+            # Looked at one by one: an answer does not depend on who shares the batch.
+            finite = np.isfinite(rows["probabilities"]).all()
+            _settle(item, rows if finite else Refusal(500, "the model's answer to these images is not finite"))
+            start += item.count
 
     def _count(self, batch: list[Item], found: Outputs, began: float, ended: float) -> None:
         statistics, images = self._of(batch[0].model), len(found["probabilities"])

@@ -1,7 +1,8 @@
-"""The body of a request: bounded before it is received, and again where it is unpacked."""
+"""The body of a request: bounded before it is received, while it is, and again where it is unpacked."""
 
 import asyncio
 import zlib
+from typing import Self
 
 from starlette.types import Receive
 
@@ -18,34 +19,52 @@ class Disconnected(Exception):
     """The client is gone; nobody waits for an answer."""
 
 
-def reserve(headers: Headers, limits: Limits, metrics: Metrics, most: int) -> int:
-    """Set aside the bytes of a body before it is received, and return how many: whoever gets them gives them back.
+class Held:
+    """The bytes of one request, counted as they come, until it is answered: what is announced takes no room."""
+
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits, self._metrics = limits, metrics
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.held -= self.bytes
+
+    def check(self, size: int) -> None:
+        """See that there is room for more bytes.
+
+        Raises:
+            Refusal: the server holds as much as it can.
+        """
+        others = self._metrics.held + self._metrics.unread - self.bytes
+        if others and others + self.bytes + size > self._limits.held:
+            raise busy("the server holds as many requests as it can")
+
+    def add(self, size: int) -> None:
+        """Hold more bytes; see `check`."""
+        self.check(size)
+        self.bytes += size
+        self._metrics.held += size
+
+
+async def receive_all(receive: Receive, headers: Headers, held: Held, most: int) -> bytes:
+    """Receive a body, and unpack it.
 
     Args:
         most: bytes, packed or not.
 
     Raises:
-        Refusal: its length is not said, it is too long, or the server holds as much as it can.
-    """
-    length = _length(headers, most)
-    # Of what comes in chunks, or packed, the whole that it may become is set aside.
-    reserved = most if length is None or _encoding(headers) != IDENTITY else length
-    if metrics.held and metrics.held + reserved > limits.held:
-        raise busy("the server holds as many requests as it can")
-    metrics.held += reserved
-    return reserved
-
-
-async def receive_all(receive: Receive, headers: Headers, most: int) -> bytes:
-    """Receive a body, and unpack it.
-
-    Raises:
-        Refusal: it is too long, or not packed as its headers say.
+        Refusal: its length is not said, it is too long, or not packed as its headers say; or the server holds as much
+            as it can.
         Disconnected: it ends early.
     """
+    encoding = _encoding(headers)
+    held.check(_length(headers, most))
     parts: list[bytes] = []
-    size = 0
-    while True:
+    size, more = 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
@@ -53,11 +72,13 @@ async def receive_all(receive: Receive, headers: Headers, most: int) -> bytes:
         size += len(message["body"])
         if size > most:
             raise _too_long(most)
-        if not message["more_body"]:
-            break
+        held.add(len(message["body"]))
+        more = message["more_body"]
     body = parts[0] if len(parts) == 1 else b"".join(parts)
-    if (encoding := _encoding(headers)) != IDENTITY:
-        return await asyncio.to_thread(_unpacked, body, encoding, most)
+    if encoding != IDENTITY:
+        held.add(most)  # that it may become
+        body = await asyncio.to_thread(_unpacked, body, encoding, most)
+        held.add(len(body) - size - most)
     return body
 
 
@@ -68,10 +89,12 @@ def _encoding(headers: Headers) -> bytes:
     return encoding
 
 
-def _length(headers: Headers, most: int) -> int | None:
-    """Return how long a body will be; None: it comes in chunks."""
-    if b"transfer-encoding" in headers:
-        return None
+def _length(headers: Headers, most: int) -> int:
+    """Return how long a body will be; 0: it comes in chunks, and nobody knows."""
+    if coding := headers.get(b"transfer-encoding"):
+        if coding.strip().lower() != b"chunked":
+            raise Refusal(501, f"transfer-encoding is {coding[:40].decode('latin-1')!r}; chunked alone is understood")
+        return 0
     text = headers.get(b"content-length")
     if text is None:
         raise Refusal(411, "the request has no body: neither Content-Length nor Transfer-Encoding: chunked")
@@ -86,7 +109,8 @@ def _unpacked(body: bytes, encoding: bytes, most: int) -> bytes:
     try:
         found = unpacker.decompress(body, most + 1)
     except zlib.error as error:
-        raise Refusal(400, f"the body is not {encoding.decode()}: {error}") from None
+        why = str(error).rpartition(": ")[2]  # after a number of zlib's own
+        raise Refusal(400, f"the body is not {encoding.decode()}: {why}") from None
     if len(found) > most:
         raise _too_long(most)
     if not unpacker.eof:

@@ -10,11 +10,12 @@ class Limits:
     """All are checked before anything is decoded; sizes in bytes, times in seconds."""
 
     connections: int = 1024
+    pipelined: int = 64  # requests of a connection that wait for the one before them
     header: int = 32_768  # of a request: its first line and its headers
     json: int = 4 * MIB  # parsing it is the one thing that keeps the event loop busy; binary tensors are not parsed
     body: int = 64 * MIB
     upload: int = 16 * MIB  # of an image file
-    held: int = 256 * MIB  # of all bodies that are being received or wait
+    held: int = 256 * MIB  # of all bodies that are being received or wait, and answers that nobody reads
     batch: int = 64  # images that are run together
     images: int = 4096  # of a request
     numbers: int = 131_072  # of an answer in JSON, for the same reason

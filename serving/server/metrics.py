@@ -97,6 +97,7 @@ class Metrics(Collector):
         self.waiting = 0  # images
         self.connections = 0
         self.held = 0  # bytes of bodies
+        self.unread = 0  # bytes of answers
         self.model: dict[str, str] = {}
         self.swaps: Counter[str] = Counter()
         self.swap_failed = False
@@ -125,7 +126,8 @@ class Metrics(Collector):
         yield _counts("predictions", "Images by the class that they were taken for.", ("class",), predicted)
         yield GaugeMetricFamily("classifier_queue_images", "Images that wait for the model.", self.waiting)
         yield GaugeMetricFamily("classifier_connections", "Connections that are open.", self.connections)
-        yield GaugeMetricFamily("classifier_held_bytes", "Of bodies that are received or wait.", self.held)
+        held = "Of bodies that are received or wait, and answers that are not yet read."
+        yield GaugeMetricFamily("classifier_held_bytes", held, self.held + self.unread)
         about = GaugeMetricFamily("classifier_model_info", "The model that answers.", labels=list(self.model))
         about.add_metric(list(self.model.values()), 1)
         yield about

@@ -22,3 +22,6 @@ class Refusal(Exception):
 
 def busy(message: str) -> Refusal:
     return Refusal(503, f"{message}; try again in a second", (b"retry-after", b"1"))
+
+
+FAILED = Refusal(500, "the server failed on this request")

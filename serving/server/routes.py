@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving.server import described
-from serving.server.bodies import receive_all, reserve
+from serving.server.bodies import Held, receive_all
 from serving.server.described import MODEL
 from serving.server.metrics import Statistics
-from serving.server.refusal import JSON, Refusal
+from serving.server.refusal import FAILED, JSON, Refusal
 from serving.server.service import Service
 
 HERE = Path(__file__).parent
@@ -103,7 +103,7 @@ def routes(service: Service, infer: Endpoint, predict: Endpoint) -> Starlette:
                 )
             ),
         ],
-        exception_handlers={Refusal: _refused, HTTPException: _http_error},
+        exception_handlers={Refusal: _refused, HTTPException: _http_error, Exception: _failed},
     )
     application.router.redirect_slashes = False  # to an address that is made of what the client says the host is
     return application
@@ -135,13 +135,12 @@ async def _json(request: Request, service: Service) -> dict[str, Any]:
     headers = dict(request.scope["headers"])
     if not int(headers.get(b"content-length", b"0")[:18]) and b"transfer-encoding" not in headers:
         return {}
-    reserved = reserve(headers, service.limits, service.metrics, service.limits.json)
-    try:
-        contents = json.loads(await receive_all(request.receive, headers, service.limits.json) or b"{}")
-    except (ValueError, RecursionError):
-        raise Refusal(400, "failed to parse the request's JSON") from None
-    finally:
-        service.metrics.held -= reserved
+    with Held(service.limits, service.metrics) as held:
+        body = await receive_all(request.receive, headers, held, service.limits.json)
+        try:
+            contents = json.loads(body or b"{}")
+        except (ValueError, RecursionError):
+            raise Refusal(400, "failed to parse the request's JSON") from None
     if not isinstance(contents, dict):
         raise Refusal(400, "the request's JSON is not an object")
     return contents
@@ -153,8 +152,12 @@ async def _refused(_: Request, error: Exception) -> Response:
     return Response(error.body, error.status, headers)
 
 
+async def _failed(_: Request, __: Exception) -> Response:
+    return Response(FAILED.body, FAILED.status, {"content-type": "application/json"})
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.url.path[:80]
+    path = request.scope["path"][:80]
     what = f"{request.method} is not for {path!r}" if error.status_code == 405 else f"there is no {path!r}"
     return JSONResponse({"error": what}, error.status_code, error.headers)

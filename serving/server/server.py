@@ -4,6 +4,7 @@ uvicorn closes connections at a signal, and what was on its way on them is lost.
 """
 
 import asyncio
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from serving.server.limits import Limits
 from serving.server.service import Service
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-BACKLOG_S = 0.05  # that is still listened, so that those are taken on whom the system has let in already
 EACH_S = 0.02  # is looked whether all are gone
 
 
@@ -26,7 +26,7 @@ class Server(uvicorn.Server):
     """Serves until a signal comes; a second one ends it at once."""
 
     def __init__(self, app: App, service: Service, limits: Limits) -> None:
-        protocol = type("Connection", (Connection,), {"limits": limits})
+        protocol = type("Connection", (Connection,), {"limits": limits, "metrics": service.metrics})
         super().__init__(
             uvicorn.Config(
                 app,
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.stopping = True
-        await asyncio.sleep(BACKLOG_S)
+        await self._let_in(sockets or [])
         for server in self.servers:
             server.close()
         for listening in sockets or ():
@@ -79,11 +79,22 @@ class Server(uvicorn.Server):
         for connection in self._connections():
             connection.transport.abort()
 
+    async def _let_in(self, sockets: list[socket.socket]) -> None:
+        """Take on those whose connections the system has accepted already: closing would end them."""
+        loop, arrivals = asyncio.get_running_loop(), select.poll()
+        for listening in sockets:
+            arrivals.register(listening, select.POLLIN)
+        end = loop.time() + self._limits.drain_s  # or others would come for ever
+        while arrivals.poll(0) and loop.time() < end:
+            await asyncio.sleep(0)
+
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
         for connection in self._connections():
             connection.look(now)
-        self._service.metrics.connections = len(self.server_state.connections)
+        metrics = self._service.metrics
+        metrics.connections = len(self.server_state.connections)
+        metrics.unread = sum(one.transport.get_write_buffer_size() for one in self._connections())
 
     def _connections(self) -> list[Connection]:
         return cast(list[Connection], list(self.server_state.connections))

@@ -11,6 +11,7 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from serving.server.refusal import Header, Refusal
 INPUT, DATATYPE = "images", "UINT8"
 LENGTH = b"inference-header-content-length"
 CACHED = 4096  # bytes of a request's JSON, up to which what it says is remembered
+MOST = 2**31  # images: more than any limit, and few enough that numbers computed from it can be printed
+LONGEST_US = 2**53  # that a request may wait: in seconds a float can still say it
 BINARY = (b"content-type", b"application/octet-stream")
 TEXT = (b"content-type", b"application/json")
 
@@ -139,7 +142,7 @@ def _one_input(contents: dict[str, Any]) -> dict[str, Any]:
 
 def _count(found: object, shape: Shape) -> int:
     match found:
-        case [int(count), *rest] if rest == list(shape) and count >= 1 and type(count) is int:
+        case [int(count), *rest] if rest == list(shape) and 1 <= count < MOST and type(count) is int:
             return count
     raise Refusal(400, f"shape of input {INPUT!r} is {_short(found)}; {_of((-1, *shape))} is expected, with 1 or more")
 
@@ -148,16 +151,23 @@ def _pixels(data: object, count: int, shape: Shape) -> bytes:
     if not isinstance(data, list):
         raise Refusal(400, f"input {INPUT!r} has no array of data")
     try:
-        found = np.asarray(data)
-    except ValueError:
+        while data and isinstance(data[0], list):
+            if len(set(map(len, data))) > 1:
+                raise TypeError
+            data = list(chain.from_iterable(data))
+        # Not by numpy, which makes of one long string among many short ones as many long ones.
+        pixels = bytes(data) if set(map(type, data)) <= {int} else None
+    except TypeError:
         raise Refusal(
             400, f"data of input {INPUT!r} is no tensor: its arrays differ in length, or are too deep"
         ) from None
-    if found.size != count * math.prod(shape):
-        raise Refusal(400, f"data of input {INPUT!r} has {found.size} values, its shape {count * math.prod(shape)}")
-    if found.dtype.kind != "i" or found.min() < 0 or found.max() > 255:
+    except (ValueError, OverflowError):
+        pixels = None
+    if len(data) != count * math.prod(shape):
+        raise Refusal(400, f"data of input {INPUT!r} has {len(data)} values, its shape {count * math.prod(shape)}")
+    if pixels is None:
         raise Refusal(400, f"data of input {INPUT!r} holds other values than whole numbers from 0 to 255")
-    return found.astype(np.uint8).tobytes()
+    return pixels
 
 
 def _outputs(contents: dict[str, Any], parameters: dict[str, Any]) -> tuple[Output, ...]:
@@ -204,7 +214,7 @@ def _id(contents: dict[str, Any]) -> str | None:
 def _timeout_s(parameters: dict[str, Any]) -> float:
     match parameters.get("timeout", 0):
         case int(microseconds) if type(microseconds) is int and microseconds >= 0:
-            return microseconds / 1e6 or math.inf
+            return min(microseconds, LONGEST_US) / 1e6 or math.inf
         case other:
             raise Refusal(400, f"timeout is {_short(other)}; microseconds, a whole number, are expected")
 

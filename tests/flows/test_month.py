@@ -139,7 +139,7 @@ def world(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(night, "link", lambda _: None)
     monkeypatch.setattr(labels, "tag", lambda: None)
     monkeypatch.setattr(retraining, "kept", lambda *_: "")
-    monkeypatch.setattr(retraining, "shared_with_others", lambda: [])
+    monkeypatch.setattr(retraining, "shared_with_others", list)
     monkeypatch.setattr(nights, "publish", lambda judged, page: world.shown.append(judged))
     monkeypatch.setattr(retraining, "this_run", lambda: f"run of {world.now}")
     monkeypatch.setattr(retraining, "get_run_logger", lambda: logging.getLogger("test"))

@@ -1,12 +1,13 @@
 """`python -m serving` in a process of its own, as a user starts it."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +27,32 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, *options: str, **environment: str) -> Iterator[Running]:
-    """Serve what lies in a folder, on a port of its own, and stop it by SIGTERM."""
+def running(
+    folder: Path,
+    *options: str,
+    limits: Mapping[str, float] | None = None,
+    stopped: bool = False,
+    **environment: str,
+) -> Iterator[Running]:
+    """Serve what lies in a folder, on a port of its own, and stop it by SIGTERM.
+
+    Args:
+        limits: other than the server's own; see tests/support/limited.py.
+        stopped: the test itself sends it the signal.
+    """
     log = folder / "serve.log"
     env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     for name in {"MODEL", "PORT", "REGISTRY", "TOKEN"} - set(environment):
         env.pop(name, None)
     with log.open("wb") as file:
-        words = (sys.executable, "-m", "serving", "--port", "0", *options)
+        module = ("serving",) if limits is None else ("tests.support.limited", json.dumps(limits))
+        words = (sys.executable, "-m", *module, "--port", "0", *options)
         process = subprocess.Popen(words, cwd=folder, env=env, stdout=file, stderr=file)
     try:
         yield Running(_url(process, log), process, log)
-        assert process.poll() is None, f"the server ended by itself: {log.read_text()}"
-        process.send_signal(signal.SIGTERM)
+        if not stopped:
+            assert process.poll() is None, f"the server ended by itself: {log.read_text()}"
+            process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_S) == 0, log.read_text()
     finally:
         process.kill()

@@ -86,7 +86,7 @@ def test_a_body_may_be_packed(server: Running, path: str, encoding: str, pack: A
     [
         ("br", b"", (415, "content-encoding is 'br'; gzip or deflate can be unpacked")),
         ("gzip, gzip", b"", (415, "content-encoding is 'gzip, gzip'; gzip or deflate can be unpacked")),
-        ("gzip", b"{}", (400, "the body is not gzip: Error -3 while decompressing data: incorrect header check")),
+        ("gzip", b"{}", (400, "the body is not gzip: incorrect header check")),
         ("gzip", gzip.compress(request())[:-1], (400, "the body ends before its gzip data do")),
         ("deflate", zlib.compress(request()) + b"12", (400, "2 bytes follow the deflate data of the body")),
         ("gzip", gzip.compress(bytes(LIMITS.body + 1)), (413, "the body has more than 67,108,864 bytes")),
