@@ -6,6 +6,7 @@ from typing import Any
 from serving.model import OUTPUTS
 from serving.server.limits import Limits
 from serving.server.served import Served
+from serving.server.service import Service
 from serving.server.tensors import DATATYPE, INPUT
 
 MODEL = "classifier"
@@ -57,4 +58,25 @@ def configuration(model: Served, limits: Limits) -> dict[str, Any]:
         "output": [{"name": name, "data_type": "TYPE_FP32", "dims": [classes]} for name in OUTPUTS],
         "dynamic_batching": {},
         "parameters": {name: {"string_value": value} for name, value in parameters.items()},
+    }
+
+
+def report(service: Service) -> dict[str, Any]:
+    """Return what the page shows of the model that answers."""
+    model = service.model
+    told = model.report
+    return {
+        "model_name": MODEL,
+        **model.about(),
+        "refused": service.refused,
+        "image_shape": model.predictor.image_shape,
+        "resize": model.predictor.resize,
+        "classes": len(model.predictor.class_names),
+        "upload_bytes": service.limits.upload,
+        "dataset": told.dataset,
+        "network": told.network,
+        "test_accuracy": told.test_accuracy,
+        "temperature": told.temperature,
+        "verdict": told.verdict,
+        "samples": [{"path": f"samples/{k}.png", "label": one.label} for k, one in enumerate(told.samples)],
     }

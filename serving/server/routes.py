@@ -18,7 +18,9 @@ from serving.server.metrics import Statistics
 from serving.server.refusal import FAILED, JSON, Refusal
 from serving.server.service import Service
 
-HERE = Path(__file__).parent
+PAGE = Path(__file__).with_name("page.html")
+OPENAPI = Path(__file__).with_name("openapi.json")
+FRESH = {"cache-control": "no-store"}  # of what another model answers otherwise
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -78,11 +80,22 @@ def routes(service: Service, infer: Endpoint, predict: Endpoint) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
+    async def report(_: Request) -> Response:
+        return Response(json.dumps(described.report(service)), headers=FRESH, media_type="application/json")
+
+    async def sample(request: Request) -> Response:
+        name, samples = request.path_params["name"], service.model.report.samples
+        if name not in (names := [f"{number}.png" for number in range(len(samples))]):
+            raise Refusal(404, f"there is no sample {name[:80]!r}; the model has {len(samples)}, from 0.png")
+        return Response(samples[names.index(name)].png, headers=FRESH, media_type="image/png")
+
     model = "/v2/models/{model}"
     application = Starlette(
         routes=[
-            Route("/", _file("page.html", "text/html")),
-            Route("/openapi.json", _file("openapi.json", "application/json")),
+            Route("/", _fixed(PAGE.read_bytes(), {"content-type": "text/html; charset=utf-8"})),
+            Route("/report", report),
+            Route("/samples/{name}", sample),
+            Route("/openapi.json", _fixed(OPENAPI.read_bytes(), {"content-type": "application/json"})),
             Route("/metrics", metrics),
             Route("/predict", predict, methods=["POST"]),
             Route("/v2", server),
@@ -121,13 +134,11 @@ def check(service: Service, model: str, version: str | None) -> None:
         raise Refusal(404, f"version {version[:80]!r} of {MODEL!r} does not answer; {service.model.version!r} does")
 
 
-def _file(name: str, media_type: str) -> Endpoint:
-    content = (HERE / name).read_bytes()
+def _fixed(content: bytes, headers: dict[str, str]) -> Endpoint:
+    async def fixed(_: Request) -> Response:
+        return Response(content, headers=headers)
 
-    async def file(_: Request) -> Response:
-        return Response(content, media_type=media_type)
-
-    return file
+    return fixed
 
 
 async def _json(request: Request, service: Service) -> dict[str, Any]:

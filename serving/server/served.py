@@ -16,6 +16,8 @@ from serving.champion import Champion
 from serving.files import printable
 from serving.model import Predictor
 from serving.probe import GOLDEN, golden
+from serving.server import report
+from serving.server.report import Report
 from serving.session import SessionError, read_model
 
 FILE_VERSION = "1"  # of a model that no promotion has given a number
@@ -29,6 +31,7 @@ class Served:
     predictor: Predictor
     version: str  # the number of the entry that put it into service
     sha256: str
+    report: Report
 
     @cached_property
     def image_bytes(self) -> int:
@@ -58,7 +61,7 @@ def open_file(path: Path, provider: str, largest: int) -> Served:
     content = read_model(path)
     predictor = Predictor(path, provider, threads=THREADS, content=content)
     _warm(predictor, largest)
-    return Served(predictor, FILE_VERSION, sha256(content).hexdigest())
+    return Served(predictor, FILE_VERSION, sha256(content).hexdigest(), report.of_file(predictor))
 
 
 def open_champion(root: Path, found: Champion, provider: str, largest: int) -> Served:
@@ -80,13 +83,16 @@ def open_champion(root: Path, found: Champion, provider: str, largest: int) -> S
         _warm(predictor, largest)
     except SessionError as error:
         raise Refused(f"{name}: it does not run here") from error
+    folder = (root / found.path).parent
     try:
-        wrong, of = _golden((root / found.path).with_name(GOLDEN), predictor)
+        requests = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
+        wrong, of = _golden(requests, predictor)
     except (OSError, ValueError, KeyError, TypeError, SessionError) as error:
         raise Refused(f"{name}: its golden requests cannot be read") from error
     if wrong:
         raise Refused(f"{name}: {wrong} of {of} golden requests get another answer than when it was promoted")
-    return Served(predictor, str(found.number), found.sha256)
+    told = report.of_champion(predictor, folder, found.sha256, requests)
+    return Served(predictor, str(found.number), found.sha256, told)
 
 
 def tell(why: str, cause: BaseException | None = None) -> None:
@@ -94,9 +100,8 @@ def tell(why: str, cause: BaseException | None = None) -> None:
     print(printable(f"serve: refused: {why}{f' ({cause})' if cause else ''}"), file=sys.stderr, flush=True)
 
 
-def _golden(path: Path, predictor: Predictor) -> tuple[int, int]:
+def _golden(contents: dict[str, Any], predictor: Predictor) -> tuple[int, int]:
     """Return how many golden requests get another answer, and how many there are."""
-    contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     expected = [int(one["label"]) for one in contents["requests"]]
     images = golden(contents)
     alone = [int(predictor(images[number : number + 1]).argmax()) for number in range(len(images))]
