@@ -15,10 +15,10 @@ from serving.server import described
 from serving.server.bodies import Held, receive_all
 from serving.server.described import MODEL
 from serving.server.metrics import Statistics
+from serving.server.page import page
 from serving.server.refusal import FAILED, JSON, Refusal
 from serving.server.service import Service
 
-PAGE = Path(__file__).with_name("page.html")
 OPENAPI = Path(__file__).with_name("openapi.json")
 FRESH = {"cache-control": "no-store"}  # of what another model answers otherwise
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -92,7 +92,7 @@ def routes(service: Service, infer: Endpoint, predict: Endpoint) -> Starlette:
     model = "/v2/models/{model}"
     application = Starlette(
         routes=[
-            Route("/", _fixed(PAGE.read_bytes(), {"content-type": "text/html; charset=utf-8"})),
+            Route("/", _fixed(*page())),
             Route("/report", report),
             Route("/samples/{name}", sample),
             Route("/openapi.json", _fixed(OPENAPI.read_bytes(), {"content-type": "application/json"})),
