@@ -32,21 +32,18 @@ class Held:
     def __exit__(self, *_: object) -> None:
         self._metrics.held -= self.bytes
 
-    def check(self, size: int) -> None:
-        """See that there is room for more bytes.
+    def add(self, size: int) -> None:
+        """Hold more bytes.
 
         Raises:
             Refusal: the server holds as much as it can.
         """
-        others = self._metrics.held + self._metrics.unread - self.bytes
-        if others and others + self.bytes + size > self._limits.held:
+        metrics = self._metrics
+        held = metrics.held + metrics.unread
+        if held > self.bytes and held + size > self._limits.held:  # one request alone may be of any size
             raise busy("the server holds as many requests as it can")
-
-    def add(self, size: int) -> None:
-        """Hold more bytes; see `check`."""
-        self.check(size)
         self.bytes += size
-        self._metrics.held += size
+        metrics.held += size
 
 
 async def receive_all(receive: Receive, headers: Headers, held: Held, most: int) -> bytes:
@@ -61,7 +58,7 @@ async def receive_all(receive: Receive, headers: Headers, held: Held, most: int)
         Disconnected: it ends early.
     """
     encoding = _encoding(headers)
-    held.check(_length(headers, most))
+    _check_length(headers, most)
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -89,19 +86,17 @@ def _encoding(headers: Headers) -> bytes:
     return encoding
 
 
-def _length(headers: Headers, most: int) -> int:
-    """Return how long a body will be; 0: it comes in chunks, and nobody knows."""
+def _check_length(headers: Headers, most: int) -> None:
     if coding := headers.get(b"transfer-encoding"):
         if coding.strip().lower() != b"chunked":
             raise Refusal(501, f"transfer-encoding is {coding[:40].decode('latin-1')!r}; chunked alone is understood")
-        return 0
-    text = headers.get(b"content-length")
-    if text is None:
+        return
+    length = headers.get(b"content-length")
+    if length is None:
         raise Refusal(411, "the request has no body: neither Content-Length nor Transfer-Encoding: chunked")
     # It is a number, since the connection has parsed it; one of more digits than this is not worth an int.
-    if len(text) > 18 or int(text) > most:
+    if len(length) > 18 or int(length) > most:
         raise _too_long(most)
-    return int(text)
 
 
 def _unpacked(body: bytes, encoding: bytes, most: int) -> bytes:

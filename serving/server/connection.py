@@ -34,8 +34,7 @@ class Connection(HttpToolsProtocol):
         self.refusal: Refusal | None = None
         self.stopping = False
         self.receiving = self.in_head = False  # a request, and its headers
-        self.head = 0  # bytes of the headers, and of what may come for headers after the body
-        self.silent = 0  # bytes since the parser told anything of them
+        self.silent = 0  # bytes since the last ones that were of a body: headers, or what surrounds chunks
         # By the loop's clock: when the request has to be here that is being received, when what was written has to
         # have been read, and when there is no more waiting for the client.
         self.due, self.write_due, self.gone = self.loop.time() + self.limits.header_s, inf, inf
@@ -80,21 +79,14 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.receiving = self.in_head = True
-        self.head = 0
         if self.due == inf:  # it came together with the request before it
             self.due = self.loop.time() + self.limits.header_s
 
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self.in_head and not self.refusal:  # not what follows the body
-            super().on_header(name, value)
-        self._count(len(name) + len(value) + AROUND_HEADER)
-
     def on_headers_complete(self) -> None:
         if self.refusal:
+            return
+        if self.silent > self.limits.header and self._head() > self.limits.header:
+            self._refuse_head()
             return
         if self.parser.should_upgrade():
             self._offered()
@@ -106,6 +98,7 @@ class Connection(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         self.in_head = False
+        self.headers = []  # where the parser puts what it finds after a body in chunks: those are no headers
         if self.expect_100_continue:  # whoever is refused may send the body or not: what comes next would be a guess
             self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
         if self.stopping:
@@ -208,11 +201,8 @@ class Connection(HttpToolsProtocol):
         # Closed at once, what the client still sends would have the system take the answer back.
         self.transport.write_eof()
 
-    def _count(self, size: int) -> None:
-        self.silent = 0
-        self.head += size
-        if self.head > self.limits.header:
-            self._refuse_head()
+    def _head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + AROUND_HEADER for name, value in self.headers)
 
     def _refuse_head(self) -> None:
         self.refuse(Refusal(431, f"the headers have more than {self.limits.header:,} bytes"))
@@ -226,5 +216,5 @@ class _Flow(FlowControl):
         self._pipeline = pipeline
 
     def resume_reading(self) -> None:
-        if not self._pipeline:
+        if self.read_paused and not self._pipeline:
             super().resume_reading()
