@@ -1,5 +1,6 @@
 """The README, the Makefile and the locks keep their word."""
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 from tasks import evaluate, export, train
 from tasks.exported import graph
 from tasks.params.download import WRITTEN
+from tests.support import served
 from tests.support.params import ROOT, write_params
 
 README = (ROOT / "README.md").read_text()
@@ -119,6 +121,24 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
     """Run make with this Python as the project's own."""
     environment = (f"VENV={Path(sys.executable).parents[1]}", "--old-file=installed")
     return subprocess.run(("make", *environment, *words), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_one_command_serves_and_one_asks(tmp_path: Path) -> None:
+    section = README.partition("## Deployment\n")[2].partition("\n## ")[0]
+    serve, ask = (line.partition("#")[0].split() for line in section.split("```")[1].strip().splitlines())
+    served.save(served.model(), str(tmp_path / "model.onnx"))
+    environment = {**os.environ, "PORT": "0", "MODEL": str(tmp_path / "model.onnx")}
+    words = (*serve, f"VENV={Path(sys.executable).parents[1]}", "--old-file=installed")
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(2)]
+        address = re.search(r"http://[\d.:]+", lines[1])
+        assert address, lines
+        words = (*ask[:-1], ask[-1].replace("http://127.0.0.1:8080", address[0]))
+        answer = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        process.terminate()
+    assert json.loads(answer)["label"] == "light"
 
 
 def test_make_predict_without_an_image_says_what_to_type() -> None:

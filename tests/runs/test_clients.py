@@ -188,6 +188,13 @@ def test_tritons_client(digits: Digits, tmp_path: Path) -> None:
         "memory": ["404", "there is no '/v2/systemsharedmemory/region/a/register'"],
     }
 
+    page = (ROOT / "docs/deployment.md").read_text().partition("## The server\n")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code.count("28, 28") == code.count("127.0.0.1:8080") == 1
+    code = code.replace("28, 28", "8, 8").replace("127.0.0.1:8080", digits.server.url.removeprefix("http://"))
+    black = Predictor(digits.server.log.with_name("models") / "model.onnx")(np.zeros((2, 8, 8, 1), np.uint8))
+    assert output(client / "python", "-c", code) == f"{black.argmax(1)}\n"
+
 
 KSERVE = """
 import asyncio, json, sys

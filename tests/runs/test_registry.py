@@ -25,6 +25,7 @@ from tasks.model.classifier import load
 from tasks.params.export import Export
 from tasks.prepared import Split
 from tests.support.params import ROOT, write_params
+from tests.support.server import running
 
 pytestmark = pytest.mark.registry
 
@@ -96,6 +97,13 @@ def test_serving_needs_its_own_small_lock_and_nothing_else(evaluated: Path, tmp_
     printed = run(python, "-m", "serving.predict", "image.png")
     assert printed == run(Path(sys.executable), "-m", "serving.predict", "image.png")
     assert printed.startswith("image.png: ")
+    # Nothing but the copy of serving/ and the model, as the README has it.
+    with running(Path(), python=python, PYTHONPATH="") as server:
+        words = ("curl", "-sSf", "-F", "image=@image.png", f"{server.url}/predict")
+        answer = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+        assert printed.startswith(f"image.png: {answer['label']} {answer['probability']:.1%}")
+    installed = sum(file.lstat().st_size for file in python.parents[1].rglob("*") if not file.is_dir())
+    assert installed < 250 * 2**20, "MB, says the README"
 
 
 OPENVINO = "onnxruntime-openvino==1.24.1"

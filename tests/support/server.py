@@ -32,6 +32,7 @@ def running(
     *options: str,
     limits: Mapping[str, float] | None = None,
     stopped: bool = False,
+    python: str | Path = sys.executable,
     **environment: str,
 ) -> Iterator[Running]:
     """Serve what lies in a folder, on a port of its own, and stop it by SIGTERM.
@@ -39,6 +40,7 @@ def running(
     Args:
         limits: other than the server's own; see tests/support/limited.py.
         stopped: the test itself sends it the signal.
+        python: of another environment than this one.
     """
     log = folder / "serve.log"
     env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
@@ -46,7 +48,7 @@ def running(
         env.pop(name, None)
     with log.open("wb") as file:
         module = ("serving",) if limits is None else ("tests.support.limited", json.dumps(limits))
-        words = (sys.executable, "-m", *module, "--port", "0", *options)
+        words = (python, "-m", *module, "--port", "0", *options)
         process = subprocess.Popen(words, cwd=folder, env=env, stdout=file, stderr=file)
     try:
         yield Running(_url(process, log), process, log)
