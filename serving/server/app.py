@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import re
 import time
 import traceback
 import zlib
@@ -184,7 +185,7 @@ def _bound(request: tensors.Request, classes: int, limits: Limits) -> None:
 def _compressed(headers: list[Header], body: bytes, accepted: str) -> Answer:
     """Pack an answer, if whoever asked understands that."""
     parts = [part.replace(" ", "").lower().split(";") for part in accepted.split(",")]
-    names = [name for name, *weight in parts if weight not in (["q=0"], ["q=0.0"])]
+    names = [name for name, *weight in parts if not re.fullmatch(r"q=0(\.0*)?", "".join(weight))]
     for encoding, bits in WINDOW_BITS.items():
         if encoding in names:
             packer = zlib.compressobj(1, wbits=bits)

@@ -112,6 +112,8 @@ MANY = np.zeros((500, 4, 4, 1), np.uint8)
         ("br;q=1.0, Deflate ;q=0.5", "deflate"),
         ("gzip;q=0, deflate", "deflate"),
         ("gzip; q=0.0", None),
+        ("gzip;q=0.000, deflate;q=0.", None),
+        ("gzip;q=0.001", "gzip"),
         ("br", None),
         ("", None),
         ("identity", None),
