@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from serving import champion
-from serving.champion import Champion, registry
+from serving.champion import CHAMPION, Champion, registry
 from serving.files import printable
 from serving.server.app import App
 from serving.server.described import MODEL
@@ -49,7 +49,7 @@ def main() -> None:
     _more_files(4 * limits.connections)
     source = f"the champion of {root}" if found else f"{options.model or DEFAULT}, which no promotion has judged"
     print(f"serve: {MODEL} {model}, {printable(source)}", flush=True)
-    followed = None if options.model else (root, found)
+    followed = (root, found) if options.model in (None, CHAMPION) else None
     uvloop.run(_serve(model, limits, listening, followed, options.provider, token))
 
 
@@ -73,13 +73,13 @@ async def _serve(
     await app.close()
 
 
-def _open(file: Path | None, root: Path, provider: str, limits: Limits) -> tuple[Served, Champion | None]:
-    found = None if file else champion.read(root)
-    if found:
+def _open(model: str | None, root: Path, provider: str, limits: Limits) -> tuple[Served, Champion | None]:
+    if model not in (None, CHAMPION):
+        return open_file(Path(model), provider, limits.batch), None
+    if found := champion.required(root) if model else champion.read(root):
         return open_champion(root, found, provider, limits.batch), found
-    if not file:
-        print(f"serve: there is no champion in {printable(str(root))} yet; make promote makes one", flush=True)
-    return open_file(file or DEFAULT, provider, limits.batch), None
+    print(f"serve: there is no champion in {printable(str(root))} yet; make promote makes one", flush=True)
+    return open_file(DEFAULT, provider, limits.batch), None
 
 
 def _token() -> str | None:
@@ -115,7 +115,9 @@ def _parse() -> argparse.Namespace:
         f"Protocol. The environment may hold MODEL and PORT instead of the options, and {TOKEN}: what requests bear.",
     )
     model, port = os.environ.get("MODEL"), os.environ.get("PORT")
-    parser.add_argument("--model", type=Path, default=model or None, help="a model.onnx instead of the champion")
+    parser.add_argument(
+        "--model", default=model or None, help="a model.onnx instead of the champion, or champion: nothing else"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, which this machine alone reaches")
     parser.add_argument("--port", type=_port, default=port or "8080", help="default: 8080; 0: any that is free")
     parser.add_argument("--provider", default="auto", help="ONNX Runtime's execution provider (default: auto)")

@@ -97,6 +97,16 @@ def chosen(model: str) -> tuple[Path, bytes]:
     if model != CHAMPION:
         return Path(model), read_model(model)
     root = registry()
+    found = required(root)
+    return root / found.path, content(root, found)
+
+
+def required(root: Path) -> Champion:
+    """Return the champion of a registry.
+
+    Raises:
+        SessionError: see `read`; or there is none yet.
+    """
     if not (found := read(root)):
         raise SessionError(f"there is no champion in {root} yet; make promote makes one, make pull-champion brings it")
-    return root / found.path, content(root, found)
+    return found

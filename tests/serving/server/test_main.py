@@ -83,6 +83,9 @@ def test_the_champion_is_served_from_a_folder_that_holds_the_registry_alone(fold
 def test_without_a_champion_it_serves_the_last_run_and_says_so_until_there_is_one(folder: Path) -> None:
     Path("models").mkdir()
     served.save(served.model(), "models/model.onnx")
+    assert refusal(MODEL="champion").startswith(
+        "serve: there is no champion in models/registry yet; make promote makes"
+    )
     with running(REGISTRY="elsewhere") as (lines, url):
         assert lines[0] == "serve: there is no champion in elsewhere yet; make promote makes one"
         assert lines[1].endswith(", models/model.onnx, which no promotion has judged")
