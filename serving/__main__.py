@@ -115,9 +115,7 @@ def _parse() -> argparse.Namespace:
         f"Protocol. The environment may hold MODEL and PORT instead of the options, and {TOKEN}: what requests bear.",
     )
     model, port = os.environ.get("MODEL"), os.environ.get("PORT")
-    parser.add_argument(
-        "--model", default=model or None, help="a model.onnx instead of the champion, or champion: nothing else"
-    )
+    parser.add_argument("--model", default=model or None, help="a model.onnx; champion: that or nothing")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, which this machine alone reaches")
     parser.add_argument("--port", type=_port, default=port or "8080", help="default: 8080; 0: any that is free")
     parser.add_argument("--provider", default="auto", help="ONNX Runtime's execution provider (default: auto)")
