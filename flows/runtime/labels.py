@@ -2,22 +2,46 @@
 
 import hashlib
 import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
 
 from prefect import get_client
 from prefect.runtime import flow_run
 
 from flows import overrides
+from flows.promotion import history
 from flows.runtime import form, night
+from flows.runtime.clone import git
 from tasks.harness.errors import ParamsError, StageError
+
+TOKEN = "classifier-pipeline-checkout"  # in git's folder
 
 
 def checkout() -> str:
-    """Name this checkout as no other on the machine is named: several of them may be on one server.
+    """Name this checkout as no other is named: several of them, of several machines, may be on one server.
 
     Of its folder's name those characters are replaced that Prefect allows in no name.
     """
     folder = night.home()
-    return f"{re.sub('[/%&<>]', '-', folder.name)}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}"
+    digest = hashlib.sha256(f"{_token(folder)}{folder}".encode()).hexdigest()
+    return f"{re.sub('[/%&<>]', '-', folder.name)}-{digest[:6]}"
+
+
+def _token(folder: Path) -> str:
+    """Return what tells this checkout from one at the same path of another machine; nothing outside git: no nights.
+
+    It is made once, and lies where a clone does not take it along, and nobody clears up as they may .cache/. A host's
+    name would not do: that of a container is another one whenever it starts.
+    """
+    try:
+        path = Path(git(folder, "rev-parse", "--absolute-git-dir").rstrip("\n")) / TOKEN
+        if not path.exists():
+            with suppress(FileExistsError):  # another process has just made it
+                history.create(path, secrets.token_hex(8).encode())
+        return path.read_text(encoding="utf-8")
+    except (StageError, OSError):
+        return ""
 
 
 def key(artifact: str) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,33 @@ def test_two_checkouts_of_one_name_have_keys_of_their_own_that_prefect_allows(
         ArtifactCreate(key=keys[-1], type="markdown", data="")
         WorkPoolCreate(name=labels.checkout(), type="process")
     assert keys[0] != keys[1]
+
+
+def test_checkouts_of_two_machines_at_the_same_path_have_names_of_their_own_that_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clone() -> set[str]:
+        monkeypatch.chdir(tmp_path)
+        shutil.rmtree(tmp_path / "pets", ignore_errors=True)
+        subprocess.run(("git", "clone", "-q", str(tmp_path / "first"), str(tmp_path / "pets")), check=True)
+        monkeypatch.chdir(tmp_path / "pets")
+        with ThreadPoolExecutor(8) as processes:  # which come to it at once
+            return set(processes.map(lambda _: labels.checkout(), range(8)))
+
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    outside_git = labels.checkout()
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
+    for words in (("init", "-q"), ("commit", "-q", "--allow-empty", "-m", "start")):
+        subprocess.run((*git, *words), check=True)
+    assert labels.checkout() == labels.checkout() != outside_git
+    names = [clone(), clone()]
+    assert [len(found) for found in names] == [1, 1]
+    assert len(set().union(*names)) == 2
+    assert subprocess.run(("git", "status", "--porcelain"), capture_output=True, check=True).stdout == b""
+    shutil.copytree(tmp_path / "pets", tmp_path / "copy/pets")  # with all that is in it
+    monkeypatch.chdir(tmp_path / "copy/pets")
+    assert labels.checkout() not in set().union(*names)
 
 
 def test_a_run_keeps_the_tags_that_it_has(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
