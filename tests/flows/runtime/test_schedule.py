@@ -156,6 +156,14 @@ time.sleep(60)
 SERVING_ONE = "import subprocess, sys; subprocess.run((sys.executable, '-c', *sys.argv[1:]))"
 
 
+def running() -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if RUN in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
 @pytest.mark.parametrize("in_order", [True, False], ids=["a run that ends its stage", "one that hangs"])
 def test_once_its_server_has_gone_it_ends_with_its_runs(
     in_order: bool, exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch
@@ -168,11 +176,9 @@ def test_once_its_server_has_gone_it_ends_with_its_runs(
     assert code == f"schedule: Prefect's server at {URL} has gone; its runs are ended, too"
     assert Path("run.ended").exists() is in_order
     assert time.monotonic() - began < 20
-    assert not [
-        process
-        for process in psutil.process_iter(["cmdline", "status"])
-        if RUN in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
-    ]
+    while left := running():  # one that was killed is there until the system has had time for it
+        assert time.monotonic() - began < 20, left
+        time.sleep(0.1)
 
 
 def test_a_server_that_has_gone_is_the_reason_where_its_worker_failed(
