@@ -12,6 +12,7 @@ from serving.server.refusal import Refusal, busy
 
 Headers = dict[bytes, bytes]
 IDENTITY = b"identity"
+STEP = 2**20  # bytes that are unpacked at a time
 WINDOW_BITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # deflate: zlib's format, as RFC 9110 has it
 
 
@@ -72,11 +73,7 @@ async def receive_all(receive: Receive, headers: Headers, held: Held, most: int)
         held.add(len(message["body"]))
         more = message["more_body"]
     body = parts[0] if len(parts) == 1 else b"".join(parts)
-    if encoding != IDENTITY:
-        held.add(most)  # that it may become
-        body = await asyncio.to_thread(_unpacked, body, encoding, most)
-        held.add(len(body) - size - most)
-    return body
+    return body if encoding == IDENTITY else await _unpacked(body, encoding, held, most)
 
 
 def _encoding(headers: Headers) -> bytes:
@@ -99,20 +96,28 @@ def _check_length(headers: Headers, most: int) -> None:
         raise _too_long(most)
 
 
-def _unpacked(body: bytes, encoding: bytes, most: int) -> bytes:
+async def _unpacked(body: bytes, encoding: bytes, held: Held, most: int) -> bytes:
+    """Unpack a body step by step, since nobody knows before how much it becomes."""
     unpacker = zlib.decompressobj(WINDOW_BITS[encoding])
-    try:
-        found = unpacker.decompress(body, most + 1)
-    except zlib.error as error:
-        why = str(error).rpartition(": ")[2]  # after a number of zlib's own
-        raise Refusal(400, f"the body is not {encoding.decode()}: {why}") from None
-    if len(found) > most:
-        raise _too_long(most)
-    if not unpacker.eof:
-        raise Refusal(400, f"the body ends before its {encoding.decode()} data do")
+    parts: list[bytes] = []
+    size, rest = 0, body
+    while not unpacker.eof:
+        try:
+            part = await asyncio.to_thread(unpacker.decompress, rest, STEP)
+        except zlib.error as error:
+            why = str(error).rpartition(": ")[2]  # after a number of zlib's own
+            raise Refusal(400, f"the body is not {encoding.decode()}: {why}") from None
+        size += len(part)
+        if size > most:
+            raise _too_long(most)
+        held.add(len(part))
+        parts.append(part)
+        rest = unpacker.unconsumed_tail
+        if not (part or rest or unpacker.eof):
+            raise Refusal(400, f"the body ends before its {encoding.decode()} data do")
     if unpacker.unused_data:
         raise Refusal(400, f"{len(unpacker.unused_data)} bytes follow the {encoding.decode()} data of the body")
-    return found
+    return b"".join(parts)
 
 
 def _too_long(most: int) -> Refusal:
