@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import folder as bare_folder
 from benchmarks.image_files import make
 from flows import overrides, recipes
 from flows.runtime import server
@@ -260,7 +261,7 @@ def image_files_memory(project: Path) -> Pairs:
 
 
 def folder(project: Path) -> Pairs:
-    inbox, model = _inbox(project, MANY), project / "photographs.onnx"
+    inbox, model = _inbox(project, MANY), _model(project)
     pairs = []
     for _ in range(LONG):
         bare = float(output(project, PYTHON, "-m", "benchmarks.folder", str(inbox), str(model)).splitlines()[-1])
@@ -279,10 +280,19 @@ def folder_memory(project: Path) -> Pairs:
 
 
 def _into_table(project: Path, inbox: Path) -> tuple[str, ...]:
-    """Return the command that classifies a folder, by the model that benchmarks/folder.py has made."""
+    """Return the command that classifies a folder."""
     table = project / "labels.parquet"
     table.unlink(missing_ok=True)
-    return PYTHON, "-m", "serving.predict", f"--folder={inbox}", f"--out={table}", "--model=photographs.onnx"
+    return PYTHON, "-m", "serving.predict", f"--folder={inbox}", f"--out={table}", f"--model={_model(project)}"
+
+
+def _model(project: Path) -> Path:
+    """Return the model of both sides, which is made the first time."""
+    path = project / "photographs.onnx"
+    if not path.exists():
+        with chdir(project):
+            bare_folder.make(path)
+    return path
 
 
 def memory_map(project: Path) -> Pairs:
@@ -333,7 +343,7 @@ def _peak_mb(project: Path, *words: str) -> float:
     code = "import resource as r, subprocess as s, sys; s.run(sys.argv[1:], check=True, stdout=s.DEVNULL)"
     code += "; print(r.getrusage(r.RUSAGE_CHILDREN).ru_maxrss)"
     printed = output(project, PYTHON, "-c", code, *words)
-    return int(printed) / (1e6 if sys.platform == "darwin" else 1e3)
+    return int(printed.splitlines()[-1]) / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def first_line(stage: str) -> Callable[[Path], Pairs]:

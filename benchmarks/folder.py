@@ -3,8 +3,7 @@
 The model is the shipped network for colour images of 64 x 64, untrained, as that takes as long. It runs as many batches
 at a time, of as many images, as serving/folder/run.py would.
 
-Reads:  params.yaml, FOLDER, of JPEG files as benchmarks/image_files.py makes them
-Writes: MODEL, for both sides
+Reads:  FOLDER, of JPEG files as benchmarks/image_files.py makes them, and MODEL, as `make` does
 Run:    python -m benchmarks.folder FOLDER MODEL
 """
 
@@ -34,7 +33,6 @@ CLASSES = ["even", "odd"]
 
 def main() -> None:
     folder, model = map(Path, sys.argv[1:])
-    make(model)
     session = open_session(model, CPU, threads=1)
     paths = [str(path) for path in folder.rglob("*.jpg")]
 
@@ -53,6 +51,7 @@ def main() -> None:
 
 
 def make(path: Path) -> None:
+    """Make the model, of the network that params.yaml describes."""
     torch.manual_seed(0)
     network = Cnn(SHAPE, len(CLASSES), **section.load(Train).cnn.model_dump())
     exported = to_onnx(Classifier(network, [0.0] * 3, [1.0] * 3).eval(), list(SHAPE), 1)
