@@ -62,31 +62,27 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.stopping = True
-        await self._let_in(sockets or [])
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        end = started + self._limits.stop_s
+        # Closing would end the connections that the system has accepted and that have not been taken on yet.
+        while _arrived(*(sockets or ())) and not self.force_exit and loop.time() < end:
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         for listening in sockets or ():
             listening.close()
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        while self._connections() and not self.force_exit and loop.time() < started + self._limits.stop_s:
+        while self._connections() and not self.force_exit and loop.time() < end:
             for connection in self._connections():
                 connection.shutdown()
-                if connection.idle and loop.time() > started + self._limits.drain_s:
+                # Idle, and not only because the event loop has not yet come to read what is there.
+                late = loop.time() > started + self._limits.drain_s
+                if late and connection.idle and not _arrived(connection.transport.get_extra_info("socket")):
                     connection.transport.close()
             self._look()
             await asyncio.sleep(EACH_S)
         for connection in self._connections():
             connection.transport.abort()
-
-    async def _let_in(self, sockets: list[socket.socket]) -> None:
-        """Take on those whose connections the system has accepted already: closing would end them."""
-        loop, arrivals = asyncio.get_running_loop(), select.poll()
-        for listening in sockets:
-            arrivals.register(listening, select.POLLIN)
-        end = loop.time() + self._limits.drain_s  # or others would come for ever
-        while arrivals.poll(0) and loop.time() < end:
-            await asyncio.sleep(0)
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -98,3 +94,11 @@ class Server(uvicorn.Server):
 
     def _connections(self) -> list[Connection]:
         return cast(list[Connection], list(self.server_state.connections))
+
+
+def _arrived(*sockets: socket.socket) -> bool:
+    """Whether a connection, or bytes on one, wait to be taken."""
+    arrivals = select.poll()
+    for one in sockets:
+        arrivals.register(one, select.POLLIN)
+    return bool(arrivals.poll(0))

@@ -1,5 +1,6 @@
 """At a signal all that was accepted is answered, nobody can draw that out, and a second signal ends it at once."""
 
+import asyncio
 import io
 import json
 import os
@@ -12,10 +13,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from PIL import Image
 
+from serving.server.app import App
+from serving.server.limits import Limits
+from serving.server.metrics import Metrics
+from serving.server.server import Server
+from serving.server.service import Service
 from tests.serving.server.conftest import with_model
 from tests.support.params import ROOT
 from tests.support.server import Running, running
@@ -100,6 +108,62 @@ def test_what_was_sent_together_sent_in_half_and_not_yet_let_in_is_answered(fold
         assert [status(read(one)) for one in silent] == [[]] * 4
 
 
+def test_who_came_while_the_server_was_busy_is_let_in_and_answered(folder: Path) -> None:
+    busy = request(INFER, b"[" + b"0," * 2_000_000 + b"0]")  # tenths of a second of the event loop
+    with stopping(folder) as server, ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(connect(server.url))
+            Thread(target=client.sendall, args=(busy,), daemon=True).start()
+        time.sleep(0.05)
+        late = [stack.enter_context(connect(server.url)) for _ in range(32)]
+        for one in late:
+            one.sendall(WHOLE)
+        stop(server)
+        assert [status(read(one)) for one in late] == [[200]] * 32
+
+
+class Quiet:
+    """A connection as the server sees it, on which nothing has come yet that was read."""
+
+    idle = True
+
+    def __init__(self, end: socket.socket, connections: set[object]) -> None:
+        self.end, self.connections = end, connections
+        self.transport = self
+        connections.add(self)
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        return {"socket": self.end}[name]
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.connections.discard(self)
+
+    def shutdown(self) -> None: ...
+
+    def look(self, now: float) -> None: ...
+
+
+def test_what_has_come_and_is_not_read_yet_is_not_taken_for_silence() -> None:
+    async def play() -> None:
+        service = SimpleNamespace(metrics=Metrics(), stopping=False)
+        server = Server(cast(App, None), cast(Service, service), Limits(drain_s=0, stop_s=END_S))
+        server.servers = []
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"GET")
+            Quiet(ours, cast(set[object], server.server_state.connections))
+            stopped = asyncio.create_task(server.shutdown())
+            await asyncio.sleep(0.1)
+            assert not stopped.done(), "the event loop would read it next"
+            ours.recv(3)
+            await asyncio.wait_for(stopped, 1)
+
+    asyncio.run(play())
+
+
 def test_clients_that_go_on_asking_lose_nothing_and_are_sent_away(folder: Path) -> None:
     found: list[list[Answer]] = [[] for _ in range(16)]
 
@@ -134,6 +198,17 @@ def test_meanwhile_it_says_that_it_is_not_ready_and_lets_nobody_in(folder: Path)
             connect(server.url)
         assert time.monotonic() < began + 0.4
         assert status(read(busy)) == [200]
+
+
+def test_one_that_asks_again_before_its_answer_came_gets_both(folder: Path) -> None:
+    with stopping(folder, model_s=0.4) as server, connect(server.url) as client:
+        client.sendall(WHOLE)
+        time.sleep(0.05)
+        stop(server)
+        time.sleep(0.2)
+        client.sendall(WHOLE)
+        first, second = read(client)
+        assert (first.status, second.status, second.headers["connection"]) == (200, 200, "close")
 
 
 def test_idle_connections_are_kept_a_moment_and_then_closed(folder: Path) -> None:
