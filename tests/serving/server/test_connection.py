@@ -1,13 +1,21 @@
 """What may come over a connection instead of a request ends in time and in one sentence, and harms nobody else."""
 
+import asyncio
 import socket
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn import Config
+from uvicorn.server import ServerState
 
+from serving.server.connection import Connection
+from serving.server.limits import Limits
+from serving.server.metrics import Metrics
 from tests.support.server import Running
 from tests.support.wire import INFER, ask, at_rest, connect, get, infer, metrics, read, request, talk
 
@@ -243,13 +251,16 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off_and_until_then_they_
         at_rest(unharmed)
 
 
-def test_a_client_that_reads_slowly_gets_all_of_the_last_answer_too(unharmed: str) -> None:
+def test_a_client_that_reads_slowly_and_goes_on_is_kept(unharmed: str) -> None:
     with connect(unharmed) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        client.sendall(request(INFER, infer(id="a" * 3_000_000), "Connection: close"))
-        time.sleep(0.5)
-        (answer,) = read(client)
-    assert len(answer.body) > 3_000_000
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131_072)
+        for _ in range(2):  # the second answer waits until the first is read
+            client.sendall(request(INFER, infer(id="a" * 4_000_000)))
+        time.sleep(LIMITS["body_s"] / 2)
+        assert [len(answer.body) > 4_000_000 for answer in read(client, 2)] == [True, True]
+        time.sleep(LIMITS["body_s"])
+        client.sendall(WHOLE)
+        assert read(client, 1)[0].status == 200
 
 
 def test_more_connections_than_the_server_takes_are_told_so_and_later_ones_taken(unharmed: str) -> None:
@@ -337,3 +348,76 @@ def test_whatever_bytes_a_request_is_spoilt_with_are_answered(
 def test_they_were_all_one_server(hurried: Running) -> None:
     assert hurried.process.poll() is None
     assert [line for line in hurried.log.read_text().splitlines() if not line.startswith("serve: ")] == []
+
+
+class Wire(asyncio.Transport):
+    """Between a connection and a client that is not there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading, self.closing, self.aborted = True, False, False
+        self.written = b""
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@contextmanager
+def connected(app: ASGIApp) -> Iterator[tuple[Connection, Wire]]:
+    """A connection without a server."""
+    config = Config(app, http=Connection, ws="none", lifespan="off", log_level="critical")
+    config.load()
+    connection, wire = Connection(config, ServerState(), {}), Wire()
+    connection.limits, connection.metrics = Limits(), Metrics()
+    connection.connection_made(wire)
+    yield connection, wire
+
+
+def test_nothing_more_is_read_while_a_request_waits_for_the_one_before_it() -> None:
+    async def play() -> None:
+        answer = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await answer.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+        with connected(app) as (connection, wire):
+            connection.data_received(WHOLE + WHOLE)
+            await asyncio.sleep(0.01)
+            assert not wire.reading, "though the first was received"
+            answer.set()
+            await asyncio.sleep(0.01)
+            assert (wire.reading, wire.written.count(b"HTTP/1.1 200 OK")) == (True, 2)
+
+    asyncio.run(play())
+
+
+def test_the_last_answer_may_be_read_for_as_long_as_any_other() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    async def play() -> None:
+        with connected(app) as (connection, wire):
+            now = asyncio.get_running_loop().time()
+            wire.close()
+            for later, aborted in ((0, False), (Limits.body_s - 1, False), (Limits.body_s + 1, True)):
+                connection.look(now + later)
+                assert wire.aborted == aborted
+
+    asyncio.run(play())
