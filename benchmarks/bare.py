@@ -5,11 +5,11 @@ Run:    python -m benchmarks.bare MODEL BATCH_SIZE [IMAGE_FILE]
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rate import rate
 from serving.images import decode
 from serving.model import Predictor
 from serving.session import CPU
@@ -31,17 +31,8 @@ def main() -> None:
         run(None, {"images": decode(Path(file[0]), predictor.image_shape, predictor.resize)[np.newaxis]})
 
     call = decode_and_answer if file else answer
-    rate(call)  # it warms up
-    print(int(batch_size) * rate(call))
-
-
-def rate(call: Callable[[], None]) -> float:
-    """Return the calls per second of processor time."""
-    calls, started = 0, time.process_time()
-    while (seconds := time.process_time() - started) < SECONDS:
-        call()
-        calls += 1
-    return calls / seconds
+    rate(call, SECONDS, time.process_time)  # it warms up
+    print(int(batch_size) * rate(call, SECONDS, time.process_time))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from benchmarks.rate import rate
 from serving.session import CPU, open_session
 from tasks.export import ONNX
 from tasks.exported.graph import WithProbabilities
@@ -39,20 +40,14 @@ def main() -> None:
             "eager": partial(eager, tensor),
         }
         with torch.inference_mode():
-            rounds = [{name: size * rate(call) for name, call in calls.items()} for _ in range(ROUNDS + 1)][1:]
+            rounds = [
+                {name: size * rate(call, SECONDS, time.process_time) for name, call in calls.items()}
+                for _ in range(ROUNDS + 1)
+            ][1:]
         for other in ("float32", "eager"):
             ratios = [found["int8"] / found[other] for found in rounds]
             span = f"{min(ratios):.2f} to {max(ratios):.2f}"
             print(f"batch {size}: int8 has {median(ratios):.2f} ({span}) times the images per CPU-second of {other}")
-
-
-def rate(call: Callable[[], object]) -> float:
-    """Return the calls per CPU-second."""
-    calls, started = 0, time.process_time()
-    while (seconds := time.process_time() - started) < SECONDS:
-        call()
-        calls += 1
-    return calls / seconds
 
 
 if __name__ == "__main__":

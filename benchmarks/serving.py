@@ -6,11 +6,10 @@ Run:    python -m benchmarks.serving BATCH_SIZE PAIRS
 
 import json
 import sys
-import time
-from collections.abc import Callable
 
 import torch
 
+from benchmarks.rate import rate
 from serving.session import CPU, open_session
 from tasks.export import ONNX
 from tasks.exported.graph import WithProbabilities
@@ -38,17 +37,9 @@ def main() -> None:
     def runtime() -> None:
         session.run(None, {"images": images})
 
-    throughput(eager), throughput(runtime)  # they warm up
-    print(json.dumps([(batch_size * throughput(runtime), batch_size * throughput(eager)) for _ in range(pairs)]))
-
-
-def throughput(call: Callable[[], None]) -> float:
-    """Return the calls per second."""
-    calls, started = 0, time.perf_counter()
-    while (seconds := time.perf_counter() - started) < SECONDS:
-        call()
-        calls += 1
-    return calls / seconds
+    rate(eager, SECONDS), rate(runtime, SECONDS)  # they warm up
+    rates = [(batch_size * rate(runtime, SECONDS), batch_size * rate(eager, SECONDS)) for _ in range(pairs)]
+    print(json.dumps(rates))
 
 
 if __name__ == "__main__":
