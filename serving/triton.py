@@ -20,7 +20,7 @@ from serving.session import CPU, SessionError
 
 NAME = "classifier"
 CONFIG, LABELS, MODEL = "config.pbtxt", "labels.txt", "1/model.onnx"
-DEFAULT, OUT = Path("models/model.onnx"), Path("models/triton")
+DEFAULT, OUT = "models/model.onnx", Path("models/triton")
 KINDS = {CPU: "KIND_CPU", "CUDAExecutionProvider": "KIND_GPU"}
 MAX_BATCH = 64  # images that Triton runs together: beyond it no image is cheaper, see docs/deployment.md
 MARK = "# make triton wrote this folder, SHA-256 {}\n"
@@ -98,16 +98,13 @@ instance_group {{ kind: {KINDS[provider]} count: 1 }}
 """
 
 
-def _open(model: Path | None) -> tuple[Predictor, bytes]:
+def _open(model: str | None) -> tuple[Predictor, bytes]:
     """Open what is to be served: MODEL, else the champion, else what the last run left."""
-    root = champion.registry()
-    if not model and (found := champion.read(root)):
-        content = champion.content(root, found)
-        return Predictor(root / found.path, CPU, content=content), content
-    if not model:
+    if not model and not champion.read(root := champion.registry()):
         print(printable(f"triton: there is no champion in {root} yet, make promote makes one; {DEFAULT} instead"))
-    predictor = Predictor(model or DEFAULT, CPU)
-    return predictor, predictor.model.read_bytes()
+        model = DEFAULT
+    path, content = champion.chosen(model or champion.CHAMPION)
+    return Predictor(path, CPU, content=content), content
 
 
 def _digest(files: dict[str, bytes]) -> str:
@@ -129,7 +126,7 @@ def _parse() -> argparse.Namespace:
         prog="python -m serving.triton", description="Write a model repository for Triton."
     )
     named = {name: os.environ.get(name) or None for name in ("MODEL", "OUT", "PROVIDER")}
-    parser.add_argument("--model", type=Path, default=named["MODEL"], help="an ONNX file instead of the champion")
+    parser.add_argument("--model", default=named["MODEL"], help="an ONNX file instead of the champion")
     parser.add_argument("--out", type=Path, default=named["OUT"] or OUT, help=f"the repository (default: {OUT})")
     parser.add_argument("--provider", default=named["PROVIDER"] or CPU, help=f"{' or '.join(KINDS)}")
     options = parser.parse_args()
