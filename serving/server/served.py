@@ -3,9 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +30,6 @@ class Served:
     version: str  # the number of the entry that put it into service
     sha256: str
     report: Report
-
-    @cached_property
-    def image_bytes(self) -> int:
-        return prod(self.predictor.image_shape)
 
     def __str__(self) -> str:
         return f"version {self.version} ({self.sha256[:7]})"
