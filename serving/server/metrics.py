@@ -100,10 +100,14 @@ class Metrics(Collector):
         self.unread = 0  # bytes of answers
         self.model: dict[str, str] = {}
         self.swaps: Counter[str] = Counter()
-        self.swap_failed = False
+        self.refused: str | None = None  # the newer model that may not answer, and why
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
+
+    @property
+    def swap_failed(self) -> bool:
+        return self.refused is not None
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         self.requests[route, status] += 1

@@ -24,22 +24,23 @@ class Service:
         self.metrics = Metrics()
         self.batcher = Batcher(limits, self.metrics)
         self.stopping = False
-        self.refused: str | None = None  # the newer model that may not answer, and why
         self.use(model)
+
+    @property
+    def refused(self) -> str | None:
+        return self.metrics.refused
 
     def use(self, model: Served) -> None:
         """Have a model answer from the next request on; those that wait are answered by the one that they came for."""
         self.model = model
-        self.refused = None
         self.metrics.model = model.about()
-        self.metrics.swap_failed = False
+        self.metrics.refused = None
 
     def refuse(self, why: str) -> None:
         """Keep the model that answers, and say so in readiness and metrics."""
         if why != self.refused:
             self.metrics.swaps["refused"] += 1
-        self.refused = why
-        self.metrics.swap_failed = True
+        self.metrics.refused = why
 
 
 async def follow(service: Service, root: Path, serving: Champion | None, provider: str) -> None:
@@ -56,8 +57,7 @@ async def follow(service: Service, root: Path, serving: Champion | None, provide
         try:
             found = await asyncio.to_thread(_look, root)
             if found in (None, serving):
-                service.refused = None  # what was refused is gone again
-                service.metrics.swap_failed = False
+                service.metrics.refused = None  # what was refused is gone again
             elif found != refused or now >= again_at:
                 service.use(await asyncio.to_thread(open_champion, root, found, provider, service.limits.batch))
                 service.metrics.swaps["switched"] += 1
