@@ -45,6 +45,16 @@ def golden(contents: dict[str, Any]) -> NDArray[np.uint8]:
     return np.stack([image.reshape(contents["image_shape"]) for image in pixels])
 
 
+def answered(predictor: Predictor, images: NDArray[np.uint8]) -> tuple[list[int], list[int]]:
+    """Return the labels of images that are sent one by one, and of the same sent as one.
+
+    Raises:
+        SessionError: see `Predictor`.
+    """
+    alone = [int(predictor(images[number : number + 1]).argmax()) for number in range(len(images))]
+    return alone, predictor(images).argmax(1).tolist()
+
+
 def probe(folder: Path, provider: str) -> Probe:
     """Answer the golden requests.
 
@@ -53,14 +63,13 @@ def probe(folder: Path, provider: str) -> Probe:
     """
     predictor = Predictor(folder / MODEL, provider)
     images = golden(json.loads((folder / GOLDEN).read_text(encoding="utf-8")))
-    labels = [int(predictor(images[number : number + 1]).argmax()) for number in range(len(images))]
+    labels, together = answered(predictor, images)
     seconds = []
     for _ in range(ROUNDS):
         for number in range(len(images)):
             start = time.perf_counter()
             predictor(images[number : number + 1])
             seconds.append(time.perf_counter() - start)
-    together = predictor(images).argmax(1).tolist()
     return Probe(
         labels,
         together,

@@ -13,7 +13,7 @@ from serving import champion
 from serving.champion import Champion
 from serving.files import printable
 from serving.model import Predictor
-from serving.probe import GOLDEN, golden
+from serving.probe import GOLDEN, answered, golden
 from serving.server import report
 from serving.server.report import Report
 from serving.session import SessionError, read_model
@@ -97,9 +97,7 @@ def tell(why: str, cause: BaseException | None = None) -> None:
 def _golden(contents: dict[str, Any], predictor: Predictor) -> tuple[int, int]:
     """Return how many golden requests get another answer, and how many there are."""
     expected = [int(one["label"]) for one in contents["requests"]]
-    images = golden(contents)
-    alone = [int(predictor(images[number : number + 1]).argmax()) for number in range(len(images))]
-    together = predictor(images).argmax(1).tolist()
+    alone, together = answered(predictor, golden(contents))
     wrong = sum(len({a, b, c}) > 1 for a, b, c in zip(alone, together, expected, strict=True))
     return wrong, len(expected)
 
