@@ -60,9 +60,10 @@ def _mirror(root: Path, entries: list[Entry]) -> list[str]:
         git(home, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(remote), *map(_same, missing))
         here += missing
     model = shared.folder(root, last) / MODEL
-    commit = _commit(home, last, here, _md5(model))
+    md5 = _md5(model)
+    commit = _commit(home, last, here, md5)
     if new := [tag for tag in (version, stage) if tag not in here]:
-        _offer(model)
+        _offer(model, md5)
         for tag in new:
             _make(home, tag, commit, *((first, entries[: first.number]) if tag == version else (last, entries)))
     if remote and (unpushed := [tag for tag in (version, stage) if tag not in there]):
@@ -121,7 +122,7 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _offer(model: Path) -> None:
+def _offer(model: Path, md5: str) -> None:
     """Have DVC's default remote, where there is one, hold the model as DVC asks for it there.
 
     Raises:
@@ -133,7 +134,7 @@ def _offer(model: Path) -> None:
 
     try:
         with Repo(str(night.home())) as repo:
-            repo.cloud.get_remote_odb().add(str(model), repo.fs, _md5(model))
+            repo.cloud.get_remote_odb().add(str(model), repo.fs, md5)
     except Exception as error:  # each kind of remote has classes of its own
         raise StageError(f"{remote} does not take the model as DVC keeps it: {error}") from None
 
