@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serving.server import tensors, upload
 from serving.server.batcher import Outputs
-from serving.server.bodies import Disconnected, Headers, Held, receive_all
+from serving.server.bodies import WINDOW_BITS, Disconnected, Headers, Held, receive_all
 from serving.server.described import MODEL
 from serving.server.limits import Limits
 from serving.server.refusal import FAILED, JSON, Header, Refusal, busy
@@ -30,7 +30,7 @@ PREDICT = "/predict"
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # without the token: a page, and what watches the process
 COMPRESSED_FROM = 2048  # bytes of an answer
 BEARER = (b"www-authenticate", b"Bearer")
-WINDOW_BITS = {"gzip": 31, "deflate": 15}
+PACKINGS = (b"gzip", b"deflate")
 
 Answer = tuple[list[Header], bytes]
 
@@ -125,7 +125,7 @@ class App:
         found = await self._service.batcher.submit(model, pixels, request.count, request.timeout_s)
         answered, body = tensors.respond(request, MODEL, model.version, predictor.class_names, found)
         if len(body) >= COMPRESSED_FROM and b"accept-encoding" in headers:
-            return await asyncio.to_thread(_compressed, answered, body, headers[b"accept-encoding"].decode("latin-1"))
+            return await asyncio.to_thread(_compressed, answered, body, headers[b"accept-encoding"])
         return answered, body
 
     async def _predict(self, scope: Scope, receive: Receive, held: Held) -> Answer:
@@ -182,14 +182,14 @@ def _bound(request: tensors.Request, classes: int, limits: Limits) -> None:
         )
 
 
-def _compressed(headers: list[Header], body: bytes, accepted: str) -> Answer:
+def _compressed(headers: list[Header], body: bytes, accepted: bytes) -> Answer:
     """Pack an answer, if whoever asked understands that."""
-    parts = [part.replace(" ", "").lower().split(";") for part in accepted.split(",")]
-    names = [name for name, *weight in parts if not re.fullmatch(r"q=0(\.0*)?", "".join(weight))]
-    for encoding, bits in WINDOW_BITS.items():
+    parts = [part.replace(b" ", b"").lower().split(b";") for part in accepted.split(b",")]
+    names = [name for name, *weight in parts if not re.fullmatch(rb"q=0(\.0*)?", b"".join(weight))]
+    for encoding in PACKINGS:
         if encoding in names:
-            packer = zlib.compressobj(1, wbits=bits)
-            return [*headers, (b"content-encoding", encoding.encode())], packer.compress(body) + packer.flush()
+            packer = zlib.compressobj(1, wbits=WINDOW_BITS[encoding])
+            return [*headers, (b"content-encoding", encoding)], packer.compress(body) + packer.flush()
     return headers, body
 
 
