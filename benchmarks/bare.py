@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.rate import rate
-from serving.images import decode
 from serving.model import Predictor
 from serving.session import CPU
 
@@ -28,7 +27,7 @@ def main() -> None:
         run(None, {"images": images})
 
     def decode_and_answer() -> None:
-        run(None, {"images": decode(Path(file[0]), predictor.image_shape, predictor.resize)[np.newaxis]})
+        run(None, {"images": predictor.image(Path(file[0]))[np.newaxis]})
 
     call = decode_and_answer if file else answer
     rate(call, SECONDS, time.process_time)  # it warms up

@@ -24,9 +24,11 @@ class ImageError(Exception):
     """A file is not an image that can be classified."""
 
 
-def decode(path: Path, image_shape: tuple[int, int, int], resize: Resize = "stretch") -> NDArray[np.uint8]:
+def decode(
+    path: Path, image_shape: tuple[int, int, int], resize: Resize = "stretch", content: bytes | None = None
+) -> NDArray[np.uint8]:
     """Read an image file as `uint8 [H, W, C]`; see `read` and `fit`."""
-    return fit(read(path), image_shape, resize)
+    return fit(read(path, content), image_shape, resize)
 
 
 def read(path: Path, content: bytes | None = None) -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from serving.images import MAX_SIDE, Resize, fit, read
+from serving.images import MAX_SIDE, Resize, decode
 from serving.proof import prove
 from serving.session import SessionError, one_line, open_session
 
@@ -54,7 +54,7 @@ class Predictor:
         Raises:
             ImageError: it is none that can be classified.
         """
-        return fit(read(path, content), self.image_shape, self.resize)
+        return decode(path, self.image_shape, self.resize, content)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the probabilities, `float32 [N, classes]`, of images `uint8 [N, H, W, C]`.

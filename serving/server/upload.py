@@ -7,7 +7,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from serving.files import printable
-from serving.images import ImageError, fit, read
+from serving.images import ImageError
 from serving.model import Predictor
 from serving.server.refusal import Refusal
 
@@ -94,6 +94,6 @@ def pixels(body: bytes, content_type: str, predictor: Predictor) -> bytes:
     """
     file = image_file(body, content_type)
     try:
-        return fit(read(Path("the image"), file), predictor.image_shape, predictor.resize).tobytes()
+        return predictor.image(Path("the image"), file).tobytes()
     except ImageError as error:
         raise Refusal(400, printable(str(error))) from None
