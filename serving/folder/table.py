@@ -1,13 +1,11 @@
 """Write rows as a table, labels.parquet or labels.csv, in a few megabytes however many they are.
 
-In CSV a text that a spreadsheet would take for a formula has an apostrophe before it, as in reports/predictions.csv:
-https://owasp.org/www-community/attacks/CSV_Injection.
+In CSV a text that a spreadsheet would take for a formula has an apostrophe before it, as in reports/predictions.csv.
 """
 
 import csv
 import io
 import os
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from arro3.core import Array, DataType, Field, RecordBatch, RecordBatchReader, Schema
 from arro3.io import write_parquet
 
+from serving.cells import protected
 from serving.folder.rows import Row
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ SUFFIXES = (".parquet", ".csv")
 AT_A_TIME = 10_000  # rows
 ROW_GROUP = 100_000  # rows
 TYPES = {name: DataType.float32() if name.startswith("probability") else DataType.utf8() for name in Row._fields}
-# As tasks/evaluation/tables.py, which no server has.
-FORMULA = re.compile(r"[=+\-@\t\r\n'\uff1d\uff0b\uff0d\uff20]")
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def write(path: Path, suffix: str, rows: Iterator[Row], about: dict[str, str]) -> None:
@@ -73,9 +69,7 @@ class _Lines:
 def _cell(value: str | float | None) -> str:
     if isinstance(value, float):
         return str(np.float32(value))  # the fewest digits that say it
-    if value and FORMULA.match(value) and not NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value or ""
+    return protected(value or "")
 
 
 def _write_parquet(file: BinaryIO, rows: Iterator[Row], about: dict[str, str]) -> None:
