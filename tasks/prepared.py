@@ -39,6 +39,11 @@ def _distinct(names: list[str]) -> list[str]:
 ClassNames = Annotated[list[str], AfterValidator(_distinct)]
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Choose up to `most` of `count` indices, evenly spread: files are often sorted by class."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
 @dataclass(frozen=True)
 class Card:
     """What data/prepared holds."""

@@ -20,7 +20,7 @@ from tasks.harness.records import write_json
 from tasks.harness.stage import stage
 from tasks.params.export import Export
 from tasks.params.quantize import Quantize
-from tasks.prepared import Split
+from tasks.prepared import Split, spread
 
 FLOAT32, INT8 = "models/model.onnx", "models/model.int8.onnx"
 
@@ -40,7 +40,8 @@ def main() -> None:
         reference = _probabilities(FLOAT32, float32, test, max(batch_sizes))
         for output in (INT8, REPORT):  # as DVC does before it runs a stage
             Path(output).unlink(missing_ok=True)
-        images = int8.spread(Split.read("train").images, params.calibration_images)
+        train = Split.read("train").images
+        images = train[spread(len(train), params.calibration_images)]
         print(f"Calibrating on {len(images):,} training images", flush=True)
         quantized = int8.quantize(float32, images)
         probabilities = _probabilities(INT8, quantized.SerializeToString(), test, max(batch_sizes))

@@ -17,7 +17,7 @@ from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import read_record
 from tasks.params.whole import Params
-from tasks.prepared import Card, Split
+from tasks.prepared import Card, Split, spread
 
 MOST = 10_000  # arrivals whose pixels and answers are looked at
 
@@ -53,7 +53,7 @@ def look(root: Path, entries: list[Entry], params: Params) -> Verdict:
     if len(new) < limits.min_images:
         few = f"{len(new):,} images have arrived, and retraining.arrivals.min_images is {limits.min_images:,}"
         return Verdict("arrivals", "not run", [few], {"arrivals": len(new), "training images that are gone": gone})
-    chosen = new[store.spread(len(new), MOST)]
+    chosen = new[spread(len(new), MOST)]
     try:
         own = answers(predictor, train, params.evaluate.batch_size, chosen)
     except SessionError as error:

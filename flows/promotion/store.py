@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from flows.promotion.answers import answers
 from flows.promotion.history import AGAIN, Entry, sync
@@ -27,7 +26,7 @@ from tasks.data.checks import digests_of
 from tasks.gates.drift import Digests, Reference, statistics
 from tasks.harness.code import sha256
 from tasks.harness.errors import StageError
-from tasks.prepared import Images, Split
+from tasks.prepared import Images, Split, spread
 
 VERDICT, REFERENCE = "verdict.json", "reference.npz"
 SHORTEST = 4  # digits of a version
@@ -141,11 +140,6 @@ def reference(train: Split, test: Split, predictor: Predictor, batch_size: int) 
 def read_reference(folder: Path) -> Reference:
     with np.load(folder / REFERENCE) as found:
         return Reference(**found)
-
-
-def spread(count: int, most: int) -> NDArray[np.int64]:
-    """Choose up to `most` of `count` indices, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _is(path: Path, digest: str) -> bool:

@@ -40,11 +40,6 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has
         return next(({"images": batch} for batch in self.batches), None)
 
 
-def spread(images: Images, count: int) -> Images:
-    """Take `count` of the images, or all if there are fewer, evenly: files are often sorted by class."""
-    return images[np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64)]
-
-
 def quantize(float32: bytes, images: Images) -> onnx.ModelProto:
     """Quantize an exported model; the same model and images give the same bytes.
 

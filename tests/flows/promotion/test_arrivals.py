@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows import promote
-from flows.promotion import arrivals, history, store
+from flows.promotion import arrivals, history
 from tasks.gates.verdict import Verdict
 from tasks.params import whole
 from tasks.prepared import Split
@@ -84,8 +84,3 @@ def test_a_model_of_other_images_cannot_be_compared(served: Path, monkeypatch: p
     path = Path("data/prepared/dataset.json")
     path.write_text(path.read_text().replace('"T-shirt/top"', '"Shirt/top"'))
     assert look(served).reasons[0].endswith("in service, has other classes, or takes other images")
-
-
-@pytest.mark.parametrize(("count", "most", "chosen"), [(5, 3, [0, 2, 4]), (3, 5, [0, 1, 2]), (1, 5, [0]), (0, 5, [])])
-def test_what_is_chosen_is_spread(count: int, most: int, chosen: list[int]) -> None:
-    assert store.spread(count, most).tolist() == chosen
