@@ -26,6 +26,12 @@ class Running:
     log: Path  # what it prints
 
 
+def of(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of a server, of which nothing but `environment` is its own."""
+    names = {name: value for name, value in os.environ.items() if name not in ("MODEL", "PORT", "REGISTRY", "TOKEN")}
+    return {**names, "PYTHONPATH": str(ROOT), **environment}
+
+
 @contextmanager
 def running(
     folder: Path,
@@ -43,13 +49,10 @@ def running(
         python: of another environment than this one.
     """
     log = folder / "serve.log"
-    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    for name in {"MODEL", "PORT", "REGISTRY", "TOKEN"} - set(environment):
-        env.pop(name, None)
     with log.open("wb") as file:
         module = ("serving",) if limits is None else ("tests.support.limited", json.dumps(limits))
         words = (python, "-m", *module, "--port", "0", *options)
-        process = subprocess.Popen(words, cwd=folder, env=env, stdout=file, stderr=file)
+        process = subprocess.Popen(words, cwd=folder, env=of(environment), stdout=file, stderr=file)
     try:
         yield Running(_url(process, log), process, log)
         if not stopped:

@@ -1,9 +1,6 @@
 """python -m serving: what it serves, and in one sentence why it does not."""
 
 import json
-import os
-import re
-import signal
 import socket
 import subprocess
 import sys
@@ -14,23 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import served
-from tests.support.params import ROOT
+from tests.support import served, server
 from tests.support.registry import keep, point
 
 WORDS = (sys.executable, "-m", "serving")
 LIMIT_S = 60
 
 
-def environment(**values: str) -> dict[str, str]:
-    names = {name: value for name, value in os.environ.items() if name not in ("MODEL", "PORT", "REGISTRY", "TOKEN")}
-    return {**names, "PYTHONPATH": str(ROOT), **values}
-
-
 def refusal(*words: str, **values: str) -> str:
     """Return what it says instead of serving."""
     answer = subprocess.run(
-        (*WORDS, *words), env=environment(**values), capture_output=True, text=True, timeout=LIMIT_S, check=False
+        (*WORDS, *words), env=server.of(values), capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert answer.returncode != 0
     assert "Traceback" not in answer.stderr
@@ -38,25 +29,10 @@ def refusal(*words: str, **values: str) -> str:
 
 
 @contextmanager
-def running(*words: str, **values: str) -> Iterator[tuple[list[str], str]]:
+def running(**values: str) -> Iterator[tuple[list[str], str]]:
     """Serve, and give what was printed and the address."""
-    with subprocess.Popen(
-        (*WORDS, "--port", "0", *words), env=environment(**values), stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            lines: list[str] = []
-            while not lines or "http://" not in lines[-1]:
-                line = process.stdout.readline()
-                assert line, lines
-                lines.append(line.rstrip("\n"))
-            found = re.search(r"http://\S+:\d+", lines[-1])
-            assert found
-            yield lines, found[0]
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(LIMIT_S) == 0
-        finally:
-            process.kill()
+    with server.running(Path(), limits=None, stopped=False, **values) as found:
+        yield found.log.read_text().splitlines(), found.url
 
 
 def get(url: str) -> dict[str, object]:
