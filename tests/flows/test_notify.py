@@ -6,7 +6,6 @@ import queue
 import re
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +24,7 @@ from flows.runtime import labels, notices, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server
 from tasks.harness.errors import StageError
+from tests.support.loopback import answering
 from tests.support.params import write_params
 
 SOON_S = 30
@@ -65,12 +65,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def webhook() -> Iterator[Webhook]:
-    with Webhook() as webhook:
-        thread = threading.Thread(target=webhook.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(Webhook()) as webhook:
         yield webhook
-        webhook.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -204,9 +200,7 @@ def test_an_address_that_takes_no_message_changes_nothing(
 def test_a_second_address_replaces_the_first_and_nobody_is_told_after_off(
     told: None, used: Server, webhook: Webhook, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Webhook() as other:
-        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(Webhook()) as other:
         notify.main(["--url", other.url()])
         ends(Completed(name="Promoted"))
         assert [other.got.get(timeout=SOON_S)["title"] for _ in range(2)] == [
@@ -227,8 +221,6 @@ def test_a_second_address_replaces_the_first_and_nobody_is_told_after_off(
         assert other.got.get(timeout=SOON_S)["title"] == "A test of make notify"
         ends(Completed(name="Refused"))
         assert titles(webhook) == [other.got.get(timeout=SOON_S)["title"]] == ["Refused: a night"]
-        other.shutdown()
-        thread.join()
 
 
 def test_what_was_done_in_the_ui_is_said_and_mended(

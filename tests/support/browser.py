@@ -5,12 +5,11 @@ import json
 import queue
 import shutil
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.support.loopback import answering
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--no-first-run", "--disable-background-networking", "--enable-logging=stderr")
@@ -46,7 +45,7 @@ def visit(folder: Path, page: str, scratch: Path, *flags: str, timeout_s: float 
         scratch: a folder for Chromium's profile and log.
     """
     log = scratch / "chromium.log"
-    with _serve(folder) as server, log.open("w") as file:
+    with answering(Server(folder)) as server, log.open("w") as file:
         words = (str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={scratch / 'profile'}")
         process = subprocess.Popen((*words, f"http://127.0.0.1:{server.server_port}/{page}"), stderr=file)
         try:
@@ -57,15 +56,3 @@ def visit(folder: Path, page: str, scratch: Path, *flags: str, timeout_s: float 
         finally:
             process.terminate()
             process.wait(30)
-
-
-@contextmanager
-def _serve(folder: Path) -> Iterator[Server]:
-    with Server(folder) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()

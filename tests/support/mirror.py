@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.loopback import answering
+
 
 class Mirror(ThreadingHTTPServer):
     """Serves `files`, for GET alone, under /<behaviour>/...: ok, hang, cut, flaky, or an HTTP status to answer with."""
@@ -49,12 +51,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(files: dict[str, bytes]) -> Iterator[Mirror]:
-    with Mirror(files) as mirror:
-        thread = threading.Thread(target=mirror.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(Mirror(files)) as mirror:
         try:
             yield mirror
         finally:
             mirror.closing.set()
-            mirror.shutdown()
-            thread.join()

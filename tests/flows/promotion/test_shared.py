@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
@@ -27,6 +26,7 @@ from tasks.harness.errors import StageError
 from tasks.harness.records import to_json, write_json
 from tests.flows.promotion.conftest import ENTRY, Variant, name_remote
 from tests.flows.promotion.test_killed import each_step
+from tests.support.loopback import answering
 from tests.support.params import ROOT
 
 
@@ -462,10 +462,8 @@ class Served(SimpleHTTPRequestHandler):
 @pytest.fixture
 def url(storage: Path) -> Iterator[str]:
     """Where the remote is served on loopback, which is the default remote from then on."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Served, directory=str(storage))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with answering(ThreadingHTTPServer(("127.0.0.1", 0), partial(Served, directory=str(storage)))) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def test_over_http_it_is_pulled_and_not_promoted_to(machine: Machine, url: str) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import pickle
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +25,7 @@ from tasks.params.train import Train
 from tasks.training import packages
 from tasks.training.optimizers import optimizer
 from tasks.training.transfer import Weights, begin_with, freeze_backbone, train_mode
+from tests.support.loopback import answering
 from tests.support.params import write_params
 
 NETWORK = "timm/test_resnet"
@@ -325,17 +325,13 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A hub on loopback that has the weights of NETWORK with 3 classes."""
-    with HubServer(save(built(classes=3).state_dict())) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with answering(HubServer(save(built(classes=3).state_dict()))) as server:
         endpoint = f"http://127.0.0.1:{server.server_port}"
         template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(time, "sleep", lambda _: None)  # it would wait between its attempts
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_weights_come_from_the_hub_once_and_the_model_says_which(prepared: Path, hub: HubServer) -> None:
