@@ -95,5 +95,5 @@ def test_dvc_leaves_the_registry_alone(project: Path, command: Command) -> None:
     registry = project / "models/registry"
     before = sorted(path.relative_to(registry) for path in registry.rglob("*"))
     shutil.rmtree(project / ".dvc/cache")
-    command("dvc", "repro", "--force", cwd=project)
+    command("dvc", "repro", "--force", "--single-item", "train", "export", cwd=project)  # those that write to models/
     assert sorted(path.relative_to(registry) for path in registry.rglob("*")) == before
