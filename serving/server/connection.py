@@ -57,6 +57,18 @@ class Connection(HttpToolsProtocol):
         if self.silent > self.limits.header:
             self._refuse_head()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer what is here all the same: a client that sends nothing more, as `nc -N`, may still read.
+
+        Returns:
+            whether there are answers to wait for; after the last one the connection is closed.
+        """
+        if self.receiving:
+            self.refuse(Refusal(400, "the request ends early"))
+        elif self.answering:
+            self.cycle.keep_alive = False
+        return self.answering and not self.cycle.disconnected
+
     def _feed(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)

@@ -170,6 +170,45 @@ def test_bytes_beyond_the_length_of_a_body_are_another_request(unharmed: str) ->
     assert (first.status, second.status, second.error) == (200, 400, "this is no HTTP request")
 
 
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (b"", []),
+        (WHOLE, [200]),
+        (WHOLE * 20, [200] * 20),
+        (get("/metrics"), [200]),
+        (get("/v2") + WHOLE, [200, 200]),
+        (WHOLE[:30], [400]),
+        (WHOLE[:-3], [400]),
+        (WHOLE * 2 + WHOLE[:30], [200, 200, 400]),
+        (WHOLE * 2 + WHOLE[:-3], [200, 200, 400]),
+        (request(INFER, b"a", f"Content-Length: {2**40}"), [413]),
+    ],
+    ids=range(10),
+)
+def test_a_client_that_says_that_it_sends_nothing_more_gets_its_answers_and_then_the_end(
+    unharmed: str, sent: bytes, statuses: list[int]
+) -> None:
+    began = time.monotonic()
+    with connect(unharmed) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        answers = read(client)
+    assert [answer.status for answer in answers] == statuses
+    assert [answer.error for answer in answers if answer.status == 400] == ["the request ends early"] * (
+        400 in statuses
+    )
+    assert time.monotonic() - began < SLOW_S
+
+
+def test_one_that_sends_nothing_more_and_does_not_read_is_cut_off(unharmed: str) -> None:
+    with connect(unharmed) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(request(INFER, infer(id="a" * 4_000_000)) * 3)
+        client.shutdown(socket.SHUT_WR)
+        at_rest(unharmed)
+
+
 def test_it_is_no_proxy(unharmed: str) -> None:
     assert error(unharmed, b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" + WHOLE) == (405, "this is no proxy")
     assert ask(unharmed, b"GET http://example.com/v2 HTTP/1.1\r\nHost: example.com\r\n\r\n").status == 200, "its own"

@@ -211,6 +211,15 @@ def test_one_that_asks_again_before_its_answer_came_gets_both(folder: Path) -> N
         assert (first.status, second.status, second.headers["connection"]) == (200, 200, "close")
 
 
+def test_one_that_sends_nothing_more_gets_its_answers(folder: Path) -> None:
+    with stopping(folder, model_s=0.2) as server, connect(server.url) as client:
+        client.sendall(WHOLE * 3)
+        client.shutdown(socket.SHUT_WR)
+        time.sleep(0.05)
+        stop(server)
+        assert status(read(client)) == [200] * 3
+
+
 def test_idle_connections_are_kept_a_moment_and_then_closed(folder: Path) -> None:
     with stopping(folder) as server, connect(server.url) as used, connect(server.url) as unused:
         used.sendall(WHOLE)
