@@ -18,6 +18,7 @@ from serving.server.metrics import Statistics
 from serving.server.page import page
 from serving.server.refusal import FAILED, JSON, Refusal
 from serving.server.service import Service
+from serving.server.tensors import json_object
 
 OPENAPI = Path(__file__).with_name("openapi.json")
 FRESH = {"cache-control": "no-store"}  # of what another model answers otherwise
@@ -148,13 +149,7 @@ async def _json(request: Request, service: Service) -> dict[str, Any]:
         return {}
     with Held(service.limits, service.metrics) as held:
         body = await receive_all(request.receive, headers, held, service.limits.json)
-        try:
-            contents = json.loads(body or b"{}")
-        except (ValueError, RecursionError):
-            raise Refusal(400, "failed to parse the request's JSON") from None
-    if not isinstance(contents, dict):
-        raise Refusal(400, "the request's JSON is not an object")
-    return contents
+        return json_object(body or b"{}")
 
 
 async def _refused(_: Request, error: Exception) -> Response:

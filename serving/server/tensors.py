@@ -88,7 +88,7 @@ def _raw(body: bytes, shape: Shape) -> Request:
 
 
 def _parse(text: bytes, shape: Shape) -> Request:
-    contents = _object(text)
+    contents = json_object(text)
     parameters = _parameters(contents, "the request")
     one = _one_input(contents)
     name = one.get("name")
@@ -112,7 +112,12 @@ def _parse(text: bytes, shape: Shape) -> Request:
 _remembered = lru_cache(maxsize=256)(_parse)
 
 
-def _object(text: bytes) -> dict[str, Any]:
+def json_object(text: bytes) -> dict[str, Any]:
+    """Parse the JSON of a request.
+
+    Raises:
+        Refusal: it is none, or no object.
+    """
     try:
         contents = json.loads(text)
     except (ValueError, RecursionError) as error:

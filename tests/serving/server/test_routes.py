@@ -76,9 +76,9 @@ def test_the_index_has_the_one_model(server: Running, body: str) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("[", "failed to parse the request's JSON"),
-        ("[" * 100_000, "failed to parse the request's JSON"),
-        ("[]", "the request's JSON is not an object"),
+        ("[", "failed to parse the request's JSON: Expecting value: line 1 column 2 (char 1)"),
+        ("[" * 100_000, "failed to parse the request's JSON: nested too deeply"),
+        ("[]", "the request's JSON is [], not an object"),
         ('{"ready": 1}', "ready is not true or false"),
     ],
     ids=range(4),
