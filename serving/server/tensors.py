@@ -147,7 +147,7 @@ def _one_input(contents: dict[str, Any]) -> dict[str, Any]:
 
 def _count(found: object, shape: Shape) -> int:
     match found:
-        case [int(count), *rest] if rest == list(shape) and 1 <= count < MOST and type(count) is int:
+        case [int(count), *rest] if set(map(type, found)) == {int} and rest == list(shape) and 1 <= count < MOST:
             return count
     raise Refusal(400, f"shape of input {INPUT!r} is {_short(found)}; {_of((-1, *shape))} is expected, with 1 or more")
 
@@ -171,7 +171,9 @@ def _pixels(data: object, count: int, shape: Shape) -> bytes:
     if len(data) != count * math.prod(shape):
         raise Refusal(400, f"data of input {INPUT!r} has {len(data)} values, its shape {count * math.prod(shape)}")
     if pixels is None:
-        raise Refusal(400, f"data of input {INPUT!r} holds other values than whole numbers from 0 to 255")
+        at, value = next((at, one) for at, one in enumerate(data) if type(one) is not int or not 0 <= one <= 255)
+        expected = "whole numbers from 0 to 255 are expected"
+        raise Refusal(400, f"value {at} in data of input {INPUT!r} is {_short(value)}; {expected}")
     return pixels
 
 

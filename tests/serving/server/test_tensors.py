@@ -146,14 +146,31 @@ def test_a_body_that_is_no_request_is_refused(body: bytes, header_length: int | 
     assert refusal(body, header_length).startswith(message)
 
 
-@pytest.mark.parametrize("number", ["1" * 5000, "1e999", "-1", "256", "0.5", "1.0", "null", '"1"', "{}", "NaN"])
-def test_a_number_that_is_no_pixel_is_refused(number: str) -> None:
-    body = json.dumps({"inputs": [INPUT | {"data": [0, 0, 0, "HERE"]}]}).replace('"HERE"', number).encode()
-    assert refusal(body).startswith(
-        "failed to parse the request's JSON: "
-        if len(number) > 1000
-        else "data of input 'images' holds other values than whole numbers from 0 to 255"
-    )
+@pytest.mark.parametrize(
+    ("value", "said"),
+    {
+        "1e999": "inf",
+        "-1": "-1",
+        "256": "256",
+        "0.5": "0.5",
+        "1.0": "1.0",
+        "true": "True",
+        "null": "None",
+        '"1"': "'1'",
+        "{}": "{}",
+        "NaN": "nan",
+    }.items(),
+)
+@pytest.mark.parametrize("data", ["[0, 255, HERE, -1]", "[[0, 255], [HERE, 0]]"])
+def test_a_value_that_is_no_pixel_is_named_with_its_position(value: str, said: str, data: str) -> None:
+    body = json.dumps({"inputs": [INPUT | {"data": "HERE"}]}).replace('"HERE"', data.replace("HERE", value))
+    expected = f"value 2 in data of input 'images' is {said}; whole numbers from 0 to 255 are expected"
+    assert refusal(body.encode()) == expected
+
+
+def test_a_number_of_more_digits_than_python_reads_is_refused() -> None:
+    body = json.dumps({"inputs": [INPUT | {"data": "HERE"}]}).replace('"HERE"', "1" * 5000).encode()
+    assert refusal(body).startswith("failed to parse the request's JSON: ")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +181,19 @@ def test_a_number_that_is_no_pixel_is_refused(number: str) -> None:
         (INPUT | {"datatype": "FP32"}, "datatype of input 'images' is 'FP32'; UINT8 is expected"),
         *(
             (INPUT | {"shape": shape}, f"shape of input 'images' is {shape}; [-1, 2, 2, 1] is expected, with 1 or more")
-            for shape in ([], [1], [0, 2, 2, 1], [-1, 2, 2, 1], [True, 2, 2, 1], [1, 2, 1, 2], [1.5, 2, 2, 1], None, 4)
+            for shape in (
+                [],
+                [1],
+                [0, 2, 2, 1],
+                [-1, 2, 2, 1],
+                [True, 2, 2, 1],
+                [1, 2, 1, 2],
+                [1.5, 2, 2, 1],
+                [1, 2, 2, True],
+                [1, 2.0, 2, 1],
+                None,
+                4,
+            )
         ),
         (INPUT | {"data": None}, "input 'images' has no array of data"),
         (INPUT | {"data": "0123"}, "input 'images' has no array of data"),
