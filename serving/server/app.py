@@ -165,9 +165,22 @@ def _json_length(headers: Headers, body: bytes, limits: Limits) -> int | None:
     if text is not None and not (text.isdigit() and len(text) < 12):
         raise Refusal(400, "Inference-Header-Content-Length is not a number of bytes")
     length = None if text is None else int(text)
+    if length == 0:
+        _check_raw(headers.get(b"content-type", b""))
     if (len(body) if length is None else min(length, len(body))) > limits.json:
         raise Refusal(413, f"more than {limits.json:,} bytes of JSON; send the images as binary data")
     return length
+
+
+def _check_raw(content_type: bytes) -> None:
+    """See that a body of which all is pixels does not say that it is anything else."""
+    if content_type.partition(b";")[0].strip().lower() not in (b"", b"application/octet-stream"):
+        found = content_type[:80].decode("latin-1")
+        raise Refusal(
+            415,
+            f"content-type is {found!r}; application/octet-stream is expected, as an Inference-Header-Content-Length "
+            "of 0 says that the body is nothing but pixels",
+        )
 
 
 def _bound(request: tensors.Request, classes: int, limits: Limits) -> None:

@@ -71,6 +71,23 @@ def test_a_raw_request_gets_a_binary_answer(
     assert answer.content[length:] == expected["logits"].tobytes() + expected["probabilities"].tobytes()
 
 
+@pytest.mark.parametrize("kind", ["application/octet-stream", "Application/Octet-Stream; a=b", ""])
+def test_a_raw_request_may_say_that_it_is_bytes_or_nothing(server: Running, kind: str) -> None:
+    assert post(server, INFER, IMAGES.tobytes(), **{LENGTH: "0", "content_type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["text/plain", "application/json; charset=utf-8", "application/x-www-form-urlencoded", "image/png", "a" * 200],
+)
+def test_a_raw_request_that_says_it_is_something_else_is_not_taken_for_pixels(server: Running, kind: str) -> None:
+    assert error(post(server, INFER, b"a" * 16, **{LENGTH: "0", "content_type": kind})) == (
+        415,
+        f"content-type is {kind[:80]!r}; application/octet-stream is expected, as an Inference-Header-Content-Length "
+        "of 0 says that the body is nothing but pixels",
+    )
+
+
 @pytest.mark.parametrize("path", [INFER, "/v2/repository/index"])
 @pytest.mark.parametrize(
     ("encoding", "pack"),
