@@ -12,7 +12,7 @@ from tasks.prepared import Split
 from tests.support import served
 from tests.support.made import made_images
 
-LIMITS = Quantize(to=("int8",), calibration_images=8, max_accuracy_drop=0.01, max_changed_labels=0.02)
+LIMITS = Quantize(to=["int8"], calibration_images=8, max_accuracy_drop=0.01, max_changed_labels=0.02)
 LABELS = np.array([0, 1] * 50)
 REFERENCE = np.array([[0.9, 0.1], [0.2, 0.8]] * 50, np.float32)  # all right
 
