@@ -29,6 +29,7 @@ from tasks.evaluation.record import Evaluation
 from tasks.harness import section
 from tasks.harness.errors import ParamsError, StageError
 from tasks.harness.section import PARAMS
+from tasks.params.quantize import Quantize
 from tasks.prepared import FOLDER, SPLITS, Card, ImageId, Images, Split, names
 from tasks.training.record import Epochs
 
@@ -71,6 +72,7 @@ def gather() -> dict[str, Any]:
     passed = data.passed  # else what else there is belongs to another run
     metrics = summary.read_evaluation() if passed else None
     found = verdicts.read()
+    int8 = [verdicts.read_int8(found)] if section.load(Quantize).to else []
     changed = stale()
     run = summary.read_run()
     if run and not (passed and run.dvc_lock == summary.lock_digest()):
@@ -83,7 +85,7 @@ def gather() -> dict[str, Any]:
         "headline": out_of_date(changed) if proven and changed else verdicts.headline(found, remarks),
         "colour": "stop" if changed or not proven else "look" if remarks else "live",
         "changed": changed,
-        "verdicts": found,
+        "verdicts": [*found, *int8],
         "data": data,
         "totals": summary.totals(data),
         "metrics": metrics,

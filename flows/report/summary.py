@@ -81,7 +81,7 @@ def totals(data: checks.Report) -> dict[SplitName, int]:
 def summary(runs: Sequence[StageRun]) -> str:
     """Lay out the result of a run as a short table for a terminal."""
     found = verdicts.read()
-    int8 = [verdicts.read_int8()] if any(run.stage == "quantize" for run in runs) else []
+    int8 = [verdicts.read_int8(found)] if any(run.stage == "quantize" for run in runs) else []
     metrics = served(Evaluation.read(), found)
     rows = {
         "accuracy": f"{metrics.accuracy:.1%} of {Card.read().sizes['test']:,} test images",

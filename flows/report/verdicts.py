@@ -47,9 +47,13 @@ def read(folder: Path = Path(), ended: Collection[str] | None = None) -> list[Ve
     return verdicts
 
 
-def read_int8() -> Verdict:
-    """Read the verdict of the stage quantize, which there is only where params.yaml asks for it."""
-    return _read(INT8, Path())
+def read_int8(earlier: Collection[Verdict]) -> Verdict:
+    """Read the verdict of the stage quantize, which there is only where params.yaml asks for it.
+
+    Args:
+        earlier: of the gates before it.
+    """
+    return _read(INT8, Path()) if all(verdict.passed for verdict in earlier) else not_run(INT8)
 
 
 def not_run(gate: Gate) -> Verdict:

@@ -183,6 +183,25 @@ def test_a_model_that_failed_parity_may_not_go_live(reports: Path) -> None:
         assert 'class="verdict live"' not in text
 
 
+def test_the_verdict_on_the_8_bit_model_is_shown_where_one_was_asked_for(reports: Path) -> None:
+    without_remarks(reports)
+    figures = {"accuracy": 0.9225, "accuracy in float32": 0.9228, "other labels": 0.0048}
+    write_verdict("int8", "failed", reasons=["the accuracy falls"], figures=figures)
+    assert not any("int8: failed" in text for text in written()), "it is of an earlier run"
+    write_params(quantize={"to": ["int8"]})
+    for text in written():
+        assert "int8: failed" in text
+        assert "the accuracy falls" in text
+        assert "Verified: the data passed their checks" in text, "it is another model that was withheld"
+    html, markdown = written()
+    assert "<div><b>failed</b>gate: int8</div>" in html
+    assert '<tr><td>accuracy in float32</td><td class="n">0.9228</td></tr>' in html
+    assert "- other labels: 0.0048" in markdown
+    write_verdict("parity", "failed", reasons=["a logit differs by 3"])
+    for text in written():
+        assert "int8: not run" in text, "it comes after parity"
+
+
 def test_a_verdict_without_numbers_is_shown(reports: Path) -> None:
     report = parity.Report(["no <GPU>"], 1e-4, batch_sizes=[{"size": 1, "max_abs_error": None}])
     write_json(reports / "parity.json", report.contents())
