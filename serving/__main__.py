@@ -22,6 +22,7 @@ from serving.files import printable
 from serving.server.app import App
 from serving.server.described import MODEL
 from serving.server.limits import Limits
+from serving.server.log import say
 from serving.server.served import Refused, Served, open_champion, open_file
 from serving.server.server import Server
 from serving.server.service import Service, follow
@@ -48,7 +49,7 @@ def main() -> None:
     sys.setswitchinterval(SWITCH_S)
     _more_files(4 * limits.connections)
     source = f"the champion of {root}" if found else f"{options.model or DEFAULT}, which no promotion has judged"
-    print(f"serve: {MODEL} {model}, {printable(source)}", flush=True)
+    say(f"{MODEL} {model}, {source}")
     followed = (root, found) if options.model in (None, CHAMPION) else None
     uvloop.run(_serve(model, limits, listening, followed, options.provider, token))
 
@@ -65,7 +66,7 @@ async def _serve(
     app = App(service, token)
     gc.freeze()  # what is there now stays, and need not be looked through again
     host, port = listening.getsockname()[:2]
-    print(f"serve: http://{f'[{host}]' if ':' in host else host}:{port}, until Ctrl-C", flush=True)
+    say(f"http://{f'[{host}]' if ':' in host else host}:{port}, until Ctrl-C")
     following = asyncio.create_task(follow(service, *followed, provider)) if followed else None
     await Server(app, service, limits).serve([listening])
     if following:
@@ -78,7 +79,7 @@ def _open(model: str | None, root: Path, provider: str, limits: Limits) -> tuple
         return open_file(Path(model), provider, limits.batch), None
     if found := champion.required(root) if model else champion.read(root):
         return open_champion(root, found, provider, limits.batch), found
-    print(f"serve: there is no champion in {printable(str(root))} yet; make promote makes one", flush=True)
+    say(f"there is no champion in {root} yet; make promote makes one")
     return open_file(DEFAULT, provider, limits.batch), None
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import re
+import sys
 import time
 import traceback
 import zlib
@@ -20,6 +21,7 @@ from serving.server.batcher import Outputs
 from serving.server.bodies import WINDOW_BITS, Disconnected, Headers, Held, receive_all
 from serving.server.described import MODEL
 from serving.server.limits import Limits
+from serving.server.log import write
 from serving.server.refusal import FAILED, JSON, Header, Refusal, busy
 from serving.server.routes import Endpoint, check, routes
 from serving.server.served import Served
@@ -72,7 +74,7 @@ class App:
         except Disconnected:
             return
         except Exception:  # a fault of this program: whoever runs the server is told, whoever asked no more than that
-            traceback.print_exc()
+            write(traceback.format_exc().rstrip(), sys.stderr)
             status = 500
             if answer:  # else Starlette has answered
                 await _send(send, status, [JSON], FAILED.body)

@@ -5,7 +5,6 @@ Runtime lets other threads run meanwhile, so that the event loop answers what ne
 """
 
 import asyncio
-import sys
 import time
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -14,9 +13,9 @@ from threading import Thread
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.files import printable
 from serving.model import OUTPUTS
 from serving.server.limits import Limits
+from serving.server.log import complain
 from serving.server.metrics import Durations, Metrics, Statistics
 from serving.server.refusal import Refusal, busy
 from serving.server.served import Served
@@ -132,7 +131,7 @@ class Batcher:
             self._refuse(item, Refusal(504, "the deadline passed while the request waited for the model"), now)
 
     def _fail(self, item: Item, error: Exception, now: float) -> None:
-        print(f"serve: {printable(str(error))}", file=sys.stderr, flush=True)
+        complain(str(error))
         self._refuse(item, Refusal(500, "the model failed on these images"), now)
 
     def _refuse(self, item: Item, refusal: Refusal, now: float) -> None:

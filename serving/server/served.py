@@ -1,7 +1,6 @@
 """A model that may answer: opened, tried on what it has to know, and warm."""
 
 import json
-import sys
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 
 from serving import champion
 from serving.champion import Champion
-from serving.files import printable
 from serving.model import Predictor
 from serving.probe import GOLDEN, answered, golden
 from serving.server import report
@@ -87,11 +85,6 @@ def open_champion(root: Path, found: Champion, provider: str, largest: int) -> S
         raise Refused(f"{name}: {wrong} of {of} golden requests get another answer than when it was promoted")
     told = report.of_champion(predictor, folder, found.sha256, requests)
     return Served(predictor, str(found.number), found.sha256, told)
-
-
-def tell(why: str, cause: BaseException | None = None) -> None:
-    """Say to whoever runs the server what its clients are not told."""
-    print(printable(f"serve: refused: {why}{f' ({cause})' if cause else ''}"), file=sys.stderr, flush=True)
 
 
 def _golden(contents: dict[str, Any], predictor: Predictor) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from serving import champion
 from serving.champion import Champion
 from serving.server.batcher import Batcher
 from serving.server.limits import Limits
+from serving.server.log import complain, say
 from serving.server.metrics import Metrics
-from serving.server.served import Refused, Served, open_champion, tell
+from serving.server.served import Refused, Served, open_champion
 from serving.session import SessionError
 
 LOOK_S = 1  # between two looks at champion.json
@@ -61,13 +62,14 @@ async def follow(service: Service, root: Path, serving: Champion | None, provide
             elif found != refused or now >= again_at:
                 service.use(await asyncio.to_thread(open_champion, root, found, provider, service.limits.batch))
                 service.metrics.swaps["switched"] += 1
-                print(f"serve: {service.model} answers now", flush=True)
+                say(f"{service.model} answers now")
                 serving = found
         except Exception as error:  # whatever it is, the model that answers goes on
             refused, again_at = found, now + AGAIN_S
             why = str(error) if isinstance(error, Refused) else "the new model cannot be opened"
             if why != service.refused:
-                tell(why, error.__cause__ if isinstance(error, Refused) else error)
+                cause = error.__cause__ if isinstance(error, Refused) else error
+                complain(f"refused: {why}{f' ({cause})' if cause else ''}")
             service.refuse(why)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -184,6 +185,32 @@ def test_one_that_was_refused_is_tried_again_once_its_files_are_there(
             assert service.refused is None
 
     asyncio.run(play())
+
+
+def test_champions_are_followed_though_nobody_reads_what_the_server_says(
+    tmp_path: Path, champion: Champion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = keep(tmp_path, reversed_model())
+    golden = tmp_path / other.sha256 / "golden.json"
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    async def play() -> None:
+        async with running(tmp_path, champion) as service:
+            point(tmp_path, champion, 2)
+            await answers_as(service, 2)
+            golden.rename(tmp_path / "elsewhere")
+            point(tmp_path, other, 3)
+            await until(lambda: service.refused)
+            (tmp_path / "elsewhere").rename(golden)
+            point(tmp_path, other, 4)
+            await answers_as(service, 4)
+            assert state(service) == (None, False)
+
+    with os.fdopen(writer, "w") as nobody:
+        monkeypatch.setattr("sys.stdout", nobody)
+        monkeypatch.setattr("sys.stderr", nobody)
+        asyncio.run(play())
 
 
 @pytest.mark.parametrize("text", ["", "{}", None], ids=["empty", "no pointer", "gone"])
