@@ -1,7 +1,7 @@
 """One thread runs the model on what waits, up to a limit, without waiting for more.
 
 Under load the requests that come while a batch runs are the next batch; a request that comes alone is run at once. ONNX
-Runtime lets other threads run meanwhile, so that the event loop answers what needs no model in half a millisecond.
+Runtime lets other threads run meanwhile: the event loop goes on answering what needs no model.
 """
 
 import asyncio
