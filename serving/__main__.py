@@ -117,10 +117,18 @@ def _parse() -> argparse.Namespace:
     )
     model, port = os.environ.get("MODEL"), os.environ.get("PORT")
     parser.add_argument("--model", default=model or None, help="a model.onnx; champion: that or nothing")
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, which this machine alone reaches")
+    parser.add_argument(
+        "--host", type=_host, default="127.0.0.1", help="default: 127.0.0.1, which this machine alone reaches"
+    )
     parser.add_argument("--port", type=_port, default=port or "8080", help="default: 8080; 0: any that is free")
     parser.add_argument("--provider", default="auto", help="ONNX Runtime's execution provider (default: auto)")
     return parser.parse_args()
+
+
+def _host(text: str) -> str:
+    if not text:  # which the system would take for all addresses
+        raise argparse.ArgumentTypeError("'' is no address: 127.0.0.1 is for this machine alone, 0.0.0.0 for any")
+    return text
 
 
 def _port(text: str) -> int:

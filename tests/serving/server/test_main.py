@@ -120,6 +120,13 @@ def test_a_champion_that_is_not_what_was_promoted_is_not_served(folder: Path) ->
     assert refusal().startswith("serve: models/registry/champion.json is not what a promotion wrote; make history")
 
 
+def test_an_empty_host_does_not_let_all_machines_in(folder: Path) -> None:
+    """As `--host "$HOST"` is where nobody has set it."""
+    served.save(served.model())
+    said = refusal("--model", "model.onnx", "--host", "", PORT="http")
+    assert said.endswith("argument --host: '' is no address: 127.0.0.1 is for this machine alone, 0.0.0.0 for any")
+
+
 @pytest.mark.parametrize("token", ["", "secret ", "sec\rret"])
 def test_a_token_that_would_let_all_in_or_nobody_is_refused(folder: Path, token: str) -> None:
     served.save(served.model())
