@@ -52,7 +52,8 @@ class App:
         self._decoder = ThreadPoolExecutor(1, "decoder")  # one image is decoded at a time, whatever its size
         self._decoding = 0
         self._direct = {INFER: self._infer, PREDICT: self._predict}
-        self._routes = routes(service, self._routed(self._infer), self._routed(self._predict))
+        self._versioned = self._routed(self._infer)
+        self._routes = routes(service, self._versioned, self._routed(self._predict))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and count it."""
@@ -68,6 +69,7 @@ class App:
                     await _send(send, 200, headers, body)
             else:
                 status = await self._other(scope, receive, send)
+                route = INFER if scope.get("endpoint") is self._versioned else route
         except Refusal as refusal:
             status = refusal.status
             await _send(send, status, [JSON, *refusal.headers], refusal.body)

@@ -47,8 +47,9 @@ def scraped(server: Running) -> Samples:
 def test_the_counts_are_those_of_the_requests_that_were_sent(fresh: Running) -> None:
     dark, light = bytes(16), bytes([255]) * 16
     with requests.Session() as session:
-        for body in (dark, light, light + dark + light, b"short"):
-            session.post(fresh.url + INFER, body, headers=RAW, timeout=10)
+        version = "/v2/models/classifier/versions/1/infer"
+        for path, body in ((INFER, dark), (INFER, light), (version, light + dark + light), (version, b"short")):
+            session.post(fresh.url + path, body, headers=RAW, timeout=10)
         for kind in ("image/png", "text/plain", "text/plain"):
             session.post(f"{fresh.url}/predict", b"", headers={"content-type": kind}, timeout=10)
         session.get(f"{fresh.url}/nowhere", timeout=10)
