@@ -193,6 +193,10 @@ def line(row: Row, bare: list[float], loads: list[Load], ratios: list[float]) ->
     return f"| {row.what} | {rate:,.0f} | {median(bare):,.0f} | {tail} | {spread} | {limits} |"
 
 
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count} clients"
+
+
 HEAD = (
     "| what | images per CPU-second | bare loop | p50 / p99 | ratio | bar | aim |",
     "|---|---:|---:|---:|---:|---:|---:|",
@@ -201,7 +205,7 @@ TAIL = 5, 3  # p99 over p50
 SIZE = 250, 225  # MB
 ROWS = [
     *(
-        Row(f"one image a request, {clients} clients, network: {network}", network, clients, bar, aim)
+        Row(f"one image a request, {_clients(clients)}, network: {network}", network, clients, bar, aim)
         for network, limits in (
             (SMALL, ((1, 0.13, 0.25), (8, 0.35, 0.45), (64, 0.55, 0.7))),
             (LARGE, ((1, 0.35, 0.5), (8, 0.65, 0.75), (64, 0.65, 0.75))),
@@ -213,7 +217,7 @@ ROWS = [
     Row(f"one image a request, 64 clients, against batches of 64, network: {LARGE}", LARGE, 64, 0.65, 0.75, bare=64),
     Row(f"an image file, 8 clients, against decode and run, network: {LARGE}", LARGE, 8, 0.45, 0.6, upload=True),
     *(
-        Row(f"{one.name}, one image a request, {clients} clients, network: {SMALL}", SMALL, clients, 0, 0, server=one)
+        Row(f"{one.name}, one image a request, {_clients(clients)}, network: {SMALL}", SMALL, clients, 0, 0, server=one)
         for one in OTHERS
         for clients in (1, 8, 64)
     ),

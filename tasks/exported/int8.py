@@ -24,9 +24,8 @@ from tasks.prepared import Images
 
 # All else stays float32, softmax, pooling by the mean and additions among it: there, 8 bits cost more than they save.
 OPERATORS = ("Conv", "Gemm", "MatMul", "MaxPool", "Relu")
-FEW_CHANNELS = (
-    4  # a convolution of so few, the first of a network, is faster in float32, and all the others build on it
-)
+# A convolution of so few, the first of a network, is faster in float32, and all the others build on it.
+FEW_CHANNELS = 4
 BATCH = 64  # calibration images at a time
 
 

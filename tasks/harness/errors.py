@@ -30,7 +30,7 @@ def refusal(detail: ErrorDetails, at: tuple[str | int, ...] = ()) -> str:
     name = ".".join(map(str, (*at, *detail["loc"]))) or "the whole file"
     if detail["type"] == "missing":
         return f"{name}: missing"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = detail["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
     return f"{name} = {shown(detail['input'])}: {message[0].lower()}{message[1:]}"
 
 

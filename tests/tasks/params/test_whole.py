@@ -65,7 +65,7 @@ BAD = [
     ("export", "batch_sizes", [], "at least one value"),
     ("export", "batch_sizes", [1, 1], "none of them twice"),
     ("export", "batch_sizes", [0], "greater than or equal to 1"),
-    ("export", "batch_sizes", 64, "valid tuple"),
+    ("export", "batch_sizes", 64, "input should be a valid list"),
     ("quantize", "to", "int8", "input should be a valid list"),
     ("quantize", "to", ["int8", "int8"], "list should have at most 1 item"),
     ("quantize", "calibration_images", 0, "greater than or equal to 1"),
