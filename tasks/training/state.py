@@ -179,9 +179,15 @@ class Training:
         return loss
 
     def draw_anew(self) -> None:
-        """Seed torch's generators for this batch alone, so that a training can be taken up at any of them."""
+        """Seed torch's generators for this batch alone, so that a training can be taken up at any of them.
+
+        Those that it uses: `torch.manual_seed` keeps a stack trace for each kind of device that is not in use.
+        """
         words = np.random.SeedSequence((self.params.seed, self.step_number, self.ranks.rank)).generate_state(1)
-        torch.manual_seed(int(words[0]))
+        seed = int(words[0])
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def update(self) -> None:
         """Let the optimiser take its step, with the learning rate of now."""
