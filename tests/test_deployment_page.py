@@ -4,6 +4,8 @@ import json
 import re
 from dataclasses import asdict
 
+from ruamel.yaml import YAML
+
 from serving.server.limits import Limits
 from tests.support.params import ROOT
 
@@ -26,3 +28,10 @@ def test_every_route_and_status_of_the_description_is_on_the_page() -> None:
     methods = [method for path in paths.values() for method in path.values() if isinstance(method, dict)]
     errors = {status for method in methods for status in method["responses"]} - {"200"}
     assert set(re.findall(r"\d{3}", PAGE.partition("| status |")[2].partition("**Limits**")[0])) == errors | {"405"}
+
+
+def test_a_pod_is_given_the_time_that_the_server_takes_to_stop() -> None:
+    pod = YAML(typ="safe").load(PAGE.partition("```yaml\n")[2].partition("```")[0])["spec"]
+    (container,) = pod["containers"]
+    sleep_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] >= sleep_s + Limits().drain_s + Limits().stop_s
