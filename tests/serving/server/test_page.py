@@ -123,10 +123,10 @@ def complains(tab: Tab, text: str, of: str = "#trouble") -> None:
 
 def test_a_file_that_is_dropped_is_classified(site: Site, page: Tab, tmp_path: Path) -> None:
     page.drop(picture(tmp_path / "lamp.png", 255))
-    shows(page, "light, 99.4 %")
+    shows(page, "light, 99.4%")
     assert page.text("#source") == "lamp.png"
     rows = "[...document.querySelectorAll('#bars tr')].map(row => row.innerText.trim().split(/\\s*\\t\\s*/))"
-    assert page.evaluate(rows) == [["light", "99.4 %"], ["dark", "0.6 %"]]
+    assert page.evaluate(rows) == [["light", "99.4%"], ["dark", "0.6%"]]
     widths = page.evaluate(
         "[...document.querySelectorAll('.track div')].map(bar => bar.style.width.slice(0, 4))",
     )
@@ -134,7 +134,7 @@ def test_a_file_that_is_dropped_is_classified(site: Site, page: Tab, tmp_path: P
     assert page.text("#by").startswith(f"Version 7 ({site.champion.sha256[:7]}). ")
     assert page.text("#by").endswith(" ms from this page to the server and back.")
     page.drop(picture(tmp_path / "cellar.png", 0), picture(tmp_path / "lamp.png", 255))
-    shows(page, "dark, 50.0 %")
+    shows(page, "dark, 50.0%")
     assert page.text("#source") == "cellar.png, the first of 2 files"
 
 
@@ -218,7 +218,7 @@ def test_all_is_reached_by_the_keyboard_in_the_order_in_which_it_is_read(page: T
     page.press("Enter")
     assert page.evaluate("document.querySelector('#report').open")
     told = page.text("#report")
-    for part in ("shades", "cnn", "90.0 % of 4,000 test images", "2026-11-26 22:29 UTC", "0.00001234", "1.5"):
+    for part in ("shades", "cnn", "90.0% of 4,000 test images", "2026-11-26 22:29 UTC", "0.00001234", "1.5"):
         assert part in told
     assert "ana" not in told
 
@@ -237,7 +237,7 @@ def test_a_screen_reader_is_told_what_everything_is_and_what_has_changed(page: T
         ("region", "Result"),
         ("table", "Probabilities, all 2"),
         ("rowheader", "light"),
-        ("cell", "99.4 %"),
+        ("cell", "99.4%"),
     } <= named
     silent = [node for node in nodes if node["role"]["value"] in ("button", "slider", "image", "Canvas", "textbox")]
     assert all(node.get("name", {}).get("value") for node in silent)
@@ -388,7 +388,7 @@ def test_a_model_that_takes_over_or_is_refused_while_the_page_is_open_is_shown(s
     tall = served.model(inputs=[served.images("batch", 8, 4, 1)], metadata=METADATA | {"dataset": "tones"})
     other = keep(site.root, tall)
     point(site.root, other, 8)
-    complains(page, f"Version 8 ({other.sha256[:7]}), right on 87.5 % of its test images", of="#model")
+    complains(page, f"Version 8 ({other.sha256[:7]}), right on 87.5% of its test images", of="#model")
     assert page.text("#title") == "tones classifier"
     assert page.evaluate("[document.querySelector('#canvas').width, document.querySelector('#canvas').height]") == [
         140,
