@@ -524,13 +524,26 @@ def test_on_a_telephone_the_page_does_not_move_sideways(
     write_json(reports / "data.json", data | {"dataset": long, "unreadable": [{"image": long, "reason": long}]})
     write_verdict("parity", "failed", reasons=[long], figures={long: 1})
     html, _ = written()
+    assert measured(chromium, html, "page.documentElement.scrollWidth") == 400
+
+
+def test_on_a_telephone_a_sentence_in_a_table_is_wider_than_a_word(
+    reports: Path, chromium: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    html, _ = written()
+    assert "<th>most often confused</th>" in html
+    assert measured(chromium, html, "page.querySelector('td.long').clientWidth") >= 200
+
+
+def measured(chromium: Callable[..., subprocess.CompletedProcess[str]], html: str, length: str) -> int:
+    """Measure a length in pixels on the page, shown 400 pixels wide."""
     # In a frame, because a window of Chromium's is 500 pixels wide at least.
-    script = "onload = () => document.title = frames[0].document.documentElement.scrollWidth"
-    frame = (
-        f'<iframe style="width: 400px; border: 0" srcdoc="{escape(re.sub("<meta http-equiv.*", "", html))}"></iframe>'
-    )
-    page.HTML.write_text(f"{frame}<script>{script}</script>")
-    assert "<title>400</title>" in chromium("--hide-scrollbars", "--dump-dom").stdout
+    shown = escape(re.sub("<meta http-equiv.*", "", html))
+    script = f"onload = () => {{ const page = frames[0].document; document.title = {length}; }}"
+    page.HTML.write_text(f'<iframe style="width: 400px; border: 0" srcdoc="{shown}"></iframe><script>{script}</script>')
+    found = re.search(r"<title>(\d+)</title>", chromium("--hide-scrollbars", "--dump-dom").stdout)
+    assert found
+    return int(found[1])
 
 
 def test_a_gate_that_is_added_is_on_the_page(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
