@@ -22,7 +22,7 @@ from tasks.training.record import USAGE, Usage
 DATA = Path(checks.REPORT)
 RUN = Path("reports/run.json")
 LOCK = Path("dvc.lock")
-WIDTH = 100  # of the terminal's table, whose second column begins at
+WIDTH = 80  # of a terminal's table, whose second column begins at
 INDENT = 11
 # What a person is to look at. A class is weak beside the others, not by itself: of a hard dataset, nearly all would be.
 # The calibration error is five times what those of equal models differ by on as few as 360 test images.
@@ -90,7 +90,7 @@ def summary(runs: Sequence[StageRun]) -> str:
         **{run.stage: f"{run.outcome:<10} {run.seconds:6.1f} s" for run in runs},
         **({"training": str(took)} if (took := usage(runs)) else {}),
         "models": ", ".join(["models/model.onnx", "models/model.pth", *("models/model.int8.onnx" for _ in int8)]),
-        "reports": "reports/evaluation.json, reports/predictions.png; as a page: make report",
+        "reports": "reports/evaluation.json, reports/predictions.png; a page: make report",
     }
     notes = [("look at", remark) for remark in remarks(read_report(DATA, checks.Report), metrics)]
     return "\n".join(row(name, value) for name, value in (*rows.items(), *notes))

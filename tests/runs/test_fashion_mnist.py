@@ -73,7 +73,7 @@ def test_what_the_recipe_leaves_behind_is_said_and_no_line_is_wide(printed: str)
     weak, calibration = (line for line in table if line.startswith("look at    "))
     assert re.search(r"weak classes, .*: (Sandal|Shirt) \d\.\d%", weak)
     assert calibration.startswith("look at    calibration error above 10%: ")
-    assert max(map(len, table)) <= 100
+    assert max(map(len, table)) <= 80
 
 
 def test_metrics_are_those_of_the_quickstarts_class_on_torchvisions_images(

@@ -30,7 +30,7 @@ def test_what_goes_into_service_is_better_and_comes_out_of_it_again(project: Pat
     before = command("git", "status", "--porcelain", cwd=project).stdout
     printed = flows("promote", "--reason", "thirty epochs")
     assert re.search(
-        r"^quality    passed: accuracy 0.9\d+, gain 0.\d+, p \S+, better \d+, worse \d+$", printed, re.MULTILINE
+        r"^quality    passed: accuracy 0.9\d+, gain 0.\d+, p \S+, better \d+,\s+worse\s+\d+$", printed, re.MULTILINE
     )
     assert re.search(
         r"^#2    .* -> .{7}  promoted  \+\d+\.\d\d pt \(p = \S+\)  by .*: thirty epochs$", printed, re.MULTILINE

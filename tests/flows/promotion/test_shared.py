@@ -524,7 +524,7 @@ def test_the_champion_is_pulled_tried_and_told_in_a_line(
     capsys.readouterr()
     for _ in range(2):
         pull_champion.main([])
-        tried, line = capsys.readouterr().out.splitlines()
+        tried, *_, line = capsys.readouterr().out.splitlines()
         assert tried.startswith("serving    passed: golden requests ")
         assert line == f"{there / entry.model / 'model.onnx'} is in service: {entry.line}"
     assert whole(there) == [entry]
