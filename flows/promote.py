@@ -8,9 +8,10 @@ Run:    python -m flows promote [--version VERSION] [--reason TEXT] [--force]; w
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from flows.promotion import history, judgement, shared, store, tags, waiting
@@ -194,13 +195,22 @@ def lines(judged: Judged, page: Path) -> str:
     """Lay out what was said of a candidate."""
     found = judged.judgement
     against = f"against {found.champion[:DIGITS]}" if found.champion else "the first: there is none in service"
-    rows = {
-        "candidate": f"{found.version}, {against}",
-        **{verdict.gate: verdicts.line(verdict) for verdict in found.blessings},
-        **({"look at": "; ".join(found.remarks)} if found.remarks else {}),
-        "verdict": str(page),
-    }
-    return "\n".join(summary.row(name, value) for name, value in rows.items())
+    rows = [
+        ("candidate", f"{found.version}, {against}"),
+        *chain.from_iterable(map(blessing, found.blessings)),
+        *(("look at", remark) for remark in found.remarks),
+        ("verdict", str(page)),
+    ]
+    return "\n".join(summary.row(name, value) for name, value in rows)
+
+
+def blessing(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """Say what came of a blessing: its figures, or each reason why it is missing in a row of its own."""
+    if verdict.passed:
+        yield verdict.gate, verdicts.line(verdict)
+    else:
+        yield verdict.gate, verdict.outcome
+        yield from (("", reason) for reason in verdict.reasons)
 
 
 if __name__ == "__main__":

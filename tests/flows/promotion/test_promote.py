@@ -79,9 +79,11 @@ def test_one_that_is_no_better_is_refused_and_why_says_so(
         run()
     assert len(history.read(ready)) == 1
     assert not (ready / other).exists()
-    capsys.readouterr()
+    _, _, said = capsys.readouterr().out.rpartition("\nquality    failed\n")
     why.main([])
     printed = capsys.readouterr().out
+    reasons = printed.partition("\nquality: failed\n")[2].partition("\n  accuracy ")[0]
+    assert said.startswith(f"{reasons}\nparity     passed: "), "a row for each reason"
     assert printed.startswith(f"Refused: quality failed\ncandidate  {other[:7]}, against ")
     assert "look 2 at them" in printed
     assert "too few to tell" in printed
