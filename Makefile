@@ -11,37 +11,37 @@ export AT CRON DATASET FOLDER FORCE IMAGE MODEL OUT PORT PROVIDER REASON RECIPE 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: installed ## train, evaluate, export and verify; RECIPE=name or DATASET=name chooses one of recipes/
+run: installed ## train, evaluate, export and verify; RECIPE=name or DATASET=name
 	@$(BIN)/python -m flows run
 
-search: installed ## try the ranges under search: in params.yaml, beside the project: a table, a picture and a recipe of the best
+search: installed ## try the ranges under search: in params.yaml, beside the project
 	@$(BIN)/python -m flows search
 
-schedule: installed ## run it again and again: CRON="0 3 * * *" TZ=Europe/Berlin (or UTC), with a Prefect server and its UI
+schedule: installed ## run it again and again: CRON="0 3 * * *" TZ=Europe/Berlin
 	@$(BIN)/python -m flows retraining
 
-notify: installed ## tell somebody how each night ended: URL=... as Apprise has it, URL=off nobody, without it who it is
+notify: installed ## tell somebody how each night ended: URL=... as Apprise has it
 	@$(BIN)/python -m flows notify
 
-report: installed ## write reports/report.html and reports/report.md: all that there is to see of the last run
+report: installed ## write all that there is to see of the last run into reports/
 	@$(BIN)/python -m flows report
 
-serve: installed ## answer over HTTP with the model in service, or where there is none with models/model.onnx; MODEL=path PORT=8080
+serve: installed ## answer over HTTP with the model in service; MODEL=path PORT=8080
 	@$(BIN)/python -m serving
 
-promote: installed ## judge the model in models/, or VERSION=digits, and put it into service; FORCE=1 REASON="..." in any case
+promote: installed ## judge what is in models/ and put it into service; VERSION=digits
 	@$(BIN)/python -m flows promote
 
-rollback: installed ## put the model before it back into service, or TO=digits: REASON="..."
+rollback: installed ## put the one before it back into service, or TO=digits; REASON=...
 	@$(BIN)/python -m flows rollback
 
-pull-champion: installed ## bring the model in service, and the history, from DVC's default remote to this machine
+pull-champion: installed ## bring the model in service from DVC's default remote
 	@$(BIN)/python -m flows pull_champion
 
-history: installed ## list the models that have been in service; AT=2026-11-20: the one then
+history: installed ## list the models that have been in service; AT=2026-11-20
 	@$(BIN)/python -m flows history
 
-why: installed ## what was said of the model that was judged last, and what would have passed
+why: installed ## what was said of the model that was judged last
 	@$(BIN)/python -m flows why
 
 # Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
@@ -50,13 +50,13 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
 unit: installed ## run all tests but the whole runs: in minutes
 	@$(PYTEST) --ignore=tests/runs $(ARGS)
 
-test: installed ## run the test suite; DATA_MIRROR=folder adds the run on real Fashion-MNIST
+test: installed ## run the test suite; DATA_MIRROR=folder adds real Fashion-MNIST
 	@$(PYTEST) $(ARGS)
 
-bench: installed ## measure speed and memory on the data in DATA_MIRROR=folder, into benchmarks/README.md
+bench: installed ## measure speed and memory on the data in DATA_MIRROR=folder
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-load-test: installed ## drive the server with wrk (Debian's package), into benchmarks/README.md
+load-test: installed ## drive the server with wrk (Debian's package)
 	@$(BIN)/python -m benchmarks.load $(ARGS)
 
 check: installed ## ruff (format and lint) and mypy --strict
@@ -64,16 +64,16 @@ check: installed ## ruff (format and lint) and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-predict: installed ## classify images: IMAGE=path, or IMAGE="a.png 'b c.jpg' folder"; or FOLDER=path OUT=labels.parquet; MODEL=path or champion
+predict: installed ## classify IMAGE=path, or FOLDER=path OUT=labels.csv; MODEL=path
 	@$(BIN)/python -m serving.predict
 
-triton: installed ## write the champion, or MODEL=path, as a model repository for Triton, into models/triton or OUT=folder
+triton: installed ## write the model in service for Triton; MODEL=path OUT=folder
 	@$(BIN)/python -m serving.triton
 
-lock: installed ## renew requirements.txt and requirements-serving.txt from pyproject.toml
+lock: installed ## renew the two requirements from pyproject.toml
 	$(BIN)/python .ci/lock.py
 
-clean: ## remove the environment and what tools left behind; data, models and the caches of data and runs stay
+clean: ## remove the environment and leftovers; data, models, caches stay
 	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
 	rm -rf dvc_plots .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . \( -path ./.git -o -path ./data \) -prune -o -name __pycache__ -prune -exec rm -rf {} +
