@@ -13,12 +13,9 @@ from typing import NoReturn
 from tasks.harness import interpreter
 
 COMMANDS = {
-    "training": ("flows.train", "download, transform, train, evaluate and export: what has to run of it"),
-    "run": ("flows.run", "training by a recipe, or on digits where no mirror answers: make run"),
-    "search": (
-        "flows.search",
-        "trials of the ranges in params.yaml, each through DVC in a checkout of its own: make search",
-    ),
+    "training": ("flows.train", "what has to run of download, transform, train, evaluate, export"),
+    "run": ("flows.run", "training by a recipe, or on digits without a mirror: make run"),
+    "search": ("flows.search", "trials of the ranges in params.yaml, through DVC: make search"),
     "retraining": ("flows.runtime.schedule", "training on a schedule, with a Prefect server: make schedule"),
     "notify": ("flows.notify", "tell somebody how each night ended: make notify"),
     "promote": ("flows.promote", "judge a model and put it into service: make promote"),

@@ -33,13 +33,17 @@ from serving.session import SessionError
 
 DEFAULT = "models/model.onnx"
 DESCRIPTION = """\
-Classify image files: those that are named, and those in the folders that are named and below, hidden ones left out.
+Classify image files: those that are named, and those in the folders that are
+named and below, hidden ones left out.
 
-Where no image is named, the variable IMAGE of the environment says which: one path, blanks and all, if there is such a
-file or folder; else several, separated and quoted as in a shell: a.png 'b c.png'.
+Where no image is named, the variable IMAGE of the environment says which: one
+path, blanks and all, if there is such a file or folder; else several, separated
+and quoted as in a shell: a.png 'b c.png'.
 
-With --folder and --out the images in a folder and below are classified into a table, one row an image, also a million;
-stopped or killed, the same command goes on. It ends with 0 once the table is there: bad images have their reason in it.
+With --folder and --out the images in a folder and below are classified into a
+table, one row an image, also a million; stopped or killed, the same command
+goes on. It ends with 0 once the table is there: bad images have their reason
+in it.
 """
 
 

@@ -20,6 +20,7 @@ def test_it_lists_its_commands(words: list[str], capsys: pytest.CaptureFixture[s
     door.main(words)
     printed = capsys.readouterr().out
     assert all(f"\n  {command} " in printed for command in ("training", "run", "retraining", "report"))
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

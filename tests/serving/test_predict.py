@@ -145,6 +145,14 @@ def test_a_folder_below_that_cannot_be_read_is_named(run_predict: Predict, monke
     assert run_predict("folder") == (1, ["folder/1.png"], ["predict: folder/shut: Permission denied"])
 
 
+def test_its_help_fits_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict", "--help"])
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        predict.main()
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_names_with_a_dash_follow_two_dashes(run_predict: Predict) -> None:
     put("-x.png", "--help")
     assert run_predict("--", "-x.png", "--help") == (0, ["-x.png", "--help"], [])
