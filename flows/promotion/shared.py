@@ -47,6 +47,7 @@ def read(root: Path) -> list[Entry]:
         here = history.read(root)
         there = _common(root, remote, here)
         for entry in here[there:]:  # of a remote that was added later
+            print(f"entry {entry.number}, {entry.version}, is brought to {remote}", flush=True)
             try:
                 _publish(root, remote, entry)
             except Conflict:

@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -121,13 +122,22 @@ def test_models_are_fetched_when_they_are_needed(machine: Machine) -> None:
     assert whole(machine("b")) == [first, second]
 
 
-def test_a_remote_that_is_added_later_gets_what_is_here(storage: Path, machine: Machine) -> None:
+def test_a_remote_that_is_added_later_gets_what_is_here_and_says_so(
+    storage: Path, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = Path(".dvc/config").read_text()
     Path(".dvc/config").write_text("")
     first, second = put_into_service(machine("a"), "1"), put_into_service(machine("a"), "2")
     assert not any(storage.iterdir())
     Path(".dvc/config").write_text(config)
+    assert capsys.readouterr().out == ""
     third = put_into_service(machine("a"), "3")
+    assert re.findall(
+        r"^entry (\d), (\w+), is brought to the remote 'storage', ", capsys.readouterr().out, re.MULTILINE
+    ) == [
+        ("1", first.version),
+        ("2", second.version),
+    ]
     assert whole(storage / "registry") == [first, second, third]
     for entry in (first, second, third):
         store.check(storage / "registry", entry)
