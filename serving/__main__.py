@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from serving import champion
-from serving.champion import CHAMPION, Champion, registry
+from serving.champion import CHAMPION, VARIABLE, Champion, registry
 from serving.files import printable
 from serving.server.app import App
 from serving.server.described import MODEL
@@ -79,6 +79,11 @@ def _open(model: str | None, root: Path, provider: str, limits: Limits) -> tuple
         return open_file(Path(model), provider, limits.batch), None
     if found := champion.required(root) if model else champion.read(root):
         return open_champion(root, found, provider, limits.batch), found
+    if not os.path.lexists(DEFAULT):  # which, unlike Path.exists, a folder that is shut does not stop
+        raise SessionError(
+            f"there is neither a champion in {root} nor {DEFAULT}: copy one of them here, or name a file with --model; "
+            "in the project make run trains a model and make pull-champion brings the champion"
+        )
     say(f"there is no champion in {root} yet; make promote makes one")
     return open_file(DEFAULT, provider, limits.batch), None
 
@@ -113,7 +118,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m serving",
         description="Serve the champion of the registry, and each one that takes its place, by the Open Inference "
-        f"Protocol. The environment may hold MODEL and PORT instead of the options, and {TOKEN}: what requests bear.",
+        f"Protocol. The environment may hold MODEL and PORT instead of the options, {VARIABLE}: where the registry "
+        f"lies, and {TOKEN}: what requests bear.",
     )
     model, port = os.environ.get("MODEL"), os.environ.get("PORT")
     parser.add_argument("--model", default=model or None, help="a model.onnx; champion: that or nothing")

@@ -77,9 +77,8 @@ def test_a_model_that_is_named_is_served_instead_of_the_champion(folder: Path) -
 
 
 def test_what_it_cannot_serve_is_said_in_a_sentence(folder: Path) -> None:
-    assert (
-        refusal()
-        == "serve: models/model.onnx does not exist: make run trains it, dvc checkout or dvc pull bring it back"
+    assert refusal().startswith(
+        "serve: there is neither a champion in models/registry nor models/model.onnx: copy one of them here"
     )
     assert refusal(MODEL="\x1b.onnx").startswith(r"serve: \x1b.onnx does not exist")
     Path("text.onnx").write_text("no model")
