@@ -35,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"history: {error}")
     chosen = entries if options.at is None else at(entries, options.at)
     if not entries:
-        print(f"No model has been in service yet: {root} has no history. make promote puts the first one there")
+        print(
+            f"No model has been in service yet: {root} has no history. make promote puts the first one there, "
+            "make pull-champion brings that of a remote"
+        )
     elif not chosen:
         print(f"No model was in service then: the first one is, since {entries[0].time[:16]}")
     for entry in chosen:

@@ -376,7 +376,9 @@ def test_a_promotion_that_was_killed_is_done_again(ready: Path, monkeypatch: pyt
 
 def test_history_says_who_was_in_service_then(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history_command.main([])
-    assert "No model has been in service yet" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "No model has been in service yet" in printed
+    assert "make pull-champion" in printed
     run()
     (entry,) = history.read(ready)
     capsys.readouterr()
