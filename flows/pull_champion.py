@@ -20,10 +20,10 @@ from tasks.params.export import Export
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows pull_champion", description=__doc__.splitlines()[0])
     parser.parse_args(arguments)
-    with ending("pull_champion"):
+    with ending("pull-champion"):
         root, provider = registry(), section.load(Export).provider
         entry = shared.pull(root, partial(try_model, provider=provider))
-        print(f"{root / entry.model / MODEL} is in service: {entry.line}")
+        print(f"{root / entry.model / MODEL} is in service:\n{entry.line}")
 
 
 if __name__ == "__main__":

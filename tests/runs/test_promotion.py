@@ -77,7 +77,7 @@ def test_a_fresh_clone_pulls_what_is_in_service(project: Path, tmp_path: Path, c
     finally:
         command("dvc", "remote", "remove", "--local", "storage", cwd=project)
     printed = command("python", "-m", "flows", "pull_champion", cwd=clone).stdout
-    assert printed.splitlines()[-1].startswith(f"models/registry/{pointed(project)['path']} is in service: #")
+    assert f"\nmodels/registry/{pointed(project)['path']} is in service:\n#" in printed
     assert pointed(clone) == pointed(project)
     history = [command("python", "-m", "flows", "history", cwd=place).stdout for place in (project, clone)]
     assert history[0] == history[1]

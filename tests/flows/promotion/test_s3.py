@@ -117,7 +117,7 @@ def test_models_go_into_service_in_s3_and_one_alone_makes_an_entry(
 
     clone = tmp_path / "clone"
     shutil.copytree(project, clone, ignore=shutil.ignore_patterns("registry", "clone"))
-    assert f"{first.model}/model.onnx is in service: #1" in output(python(PULL, cwd=clone))
+    assert f"{first.model}/model.onnx is in service:\n#1" in output(python(PULL, cwd=clone))
     assert history.read(clone / "models/registry") == [first]
 
     output(python(RACE))

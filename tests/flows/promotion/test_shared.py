@@ -534,9 +534,9 @@ def test_the_champion_is_pulled_tried_and_told_in_a_line(
     capsys.readouterr()
     for _ in range(2):
         pull_champion.main([])
-        tried, *_, line = capsys.readouterr().out.splitlines()
+        tried, *_, model, line = capsys.readouterr().out.splitlines()
         assert tried.startswith("serving    passed: golden requests ")
-        assert line == f"{there / entry.model / 'model.onnx'} is in service: {entry.line}"
+        assert (model, line) == (f"{there / entry.model / 'model.onnx'} is in service:", entry.line)
     assert whole(there) == [entry]
     store.check(there, entry)
 
@@ -547,7 +547,7 @@ def test_one_that_does_not_answer_here_does_not_come_into_service(
     monkeypatch.setenv("REGISTRY", str(tmp_path / "there"))
     failed = Verdict("serving", "failed", ["3 of 20 golden requests get another answer"])
     monkeypatch.setattr(serving, "gate", lambda *_, **__: failed)
-    with pytest.raises(SystemExit, match=r"^pull_champion: .* is not put into service: failed: 3 of 20"):
+    with pytest.raises(SystemExit, match=r"^pull-champion: .* is not put into service: failed: 3 of 20"):
         pull_champion.main([])
     assert history.read(tmp_path / "there") == []
     assert not (tmp_path / "there/champion.json").exists()
