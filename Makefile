@@ -29,7 +29,7 @@ report: installed ## write all that there is to see of the last run into reports
 serve: installed ## answer over HTTP with the model in service; MODEL=path PORT=8080
 	@$(BIN)/python -m serving
 
-promote: installed ## judge what is in models/ and put it into service; VERSION=digits
+promote: installed ## put what is in models/ into service, if better; VERSION= FORCE=1
 	@$(BIN)/python -m flows promote
 
 rollback: installed ## put the one before it back into service, or TO=digits; REASON=...
