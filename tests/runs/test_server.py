@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from PIL import Image
 
 from tests.serving.server.conftest import with_model
 from tests.support.server import Running, running
 from tests.support.wire import INFER, ask, at_rest, connect, get, infer, metrics, read, request
 
-REQUESTS, CLIENTS = 20_000, 32
+CLIENTS = 32
 GROWN = 8 * 2**20  # bytes of memory, at most, that the second half of the requests may add
 WHOLE = request(INFER, infer())
 
@@ -79,12 +80,13 @@ async def all_clients(url: str, numbers: range) -> Counter[bool]:
     return sum(await asyncio.gather(*(client(url, one) for one in shares)), Counter())
 
 
-def test_memory_is_flat_over_requests_of_all_kinds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("requests", [20_000, pytest.param(200_000, marks=pytest.mark.registry)])
+def test_memory_is_flat_over_requests_of_all_kinds(tmp_path: Path, requests: int) -> None:
     with running(with_model(tmp_path)) as server:
-        half = REQUESTS // 2
+        half = requests // 2
         assert asyncio.run(all_clients(server.url, range(half))) == {True: half // CLIENTS * CLIENTS}
         before = at_rest(server.url)["process_resident_memory_bytes"]
-        assert asyncio.run(all_clients(server.url, range(half, REQUESTS))) == {True: half // CLIENTS * CLIENTS}
+        assert asyncio.run(all_clients(server.url, range(half, requests))) == {True: half // CLIENTS * CLIENTS}
         grown = at_rest(server.url)["process_resident_memory_bytes"] - before
         assert grown < GROWN, f"{grown / 2**20:.1f} MiB"
         assert [line for line in server.log.read_text().splitlines() if not line.startswith("serve: ")] == []
