@@ -90,7 +90,7 @@ def read_model(path: str | os.PathLike[str]) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise SessionError(
-            f"{path} does not exist: make run trains it, dvc checkout or dvc pull bring it back"
+            f"{path} does not exist: make run trains models/model.onnx, dvc checkout or dvc pull bring it back"
         ) from None
     except OSError as error:
         raise SessionError(f"{path} cannot be read as a model: {error.strerror}") from None

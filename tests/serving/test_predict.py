@@ -70,7 +70,7 @@ def test_from_file_to_label_it_predicts_what_the_pth_model_predicts(
 
 def test_a_model_that_cannot_be_used_is_refused_with_the_reason() -> None:
     image = save(np.zeros((28, 28, 1), np.uint8))
-    with pytest.raises(SessionError, match=r"model.onnx does not exist: make run trains it"):
+    with pytest.raises(SessionError, match=r"model.onnx does not exist: make run trains models/model.onnx"):
         Predictor(Path("model.onnx"))
     with pytest.raises(SessionError, match="CPUExecutionProvider cannot run the model"):
         Predictor(image)

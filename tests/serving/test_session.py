@@ -65,7 +65,7 @@ def test_a_file_that_is_no_model_is_refused_with_its_name(workspace: Path) -> No
     with Path("large.onnx").open("wb") as file:
         file.truncate(2**31)
     for name, reason in {
-        "missing.onnx": "does not exist: make run trains it",
+        "missing.onnx": "does not exist: make run trains models/model.onnx",
         "fifo.onnx": "cannot be read as a model: a FIFO, socket or device; a regular file is expected",
         "folder.onnx": "cannot be read as a model: Is a directory",
         "large.onnx": "has 2,147,483,648 bytes; a model has at most 2,147,483,647",
