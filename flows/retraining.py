@@ -27,7 +27,7 @@ from flows.runtime import branches, deployments, form, labels, night, project_lo
 from flows.runtime.clone import Clone
 from flows.runtime.log import quieten
 from flows.runtime.project_lock import ProjectLocked
-from flows.runtime.stopped import end_with_parent
+from flows.runtime.worker import end_run_with_worker
 from flows.training import learn, prepare
 from serving.champion import registry
 from tasks.data.datasets import DATASETS
@@ -69,7 +69,7 @@ def retraining(
     """
     labels.tag()  # now, because a run that is refused or skipped never gets to the training, which does so, too
     if deployment.id:
-        end_with_parent()
+        end_run_with_worker()
         if said := deployments.overtaken():
             return deployments.superseded(said)
         deployments.fill_in()
@@ -102,7 +102,7 @@ def promotion(version: Version, reason: form.Text) -> State[Any]:
     """
     labels.tag()
     if deployment.id:
-        end_with_parent()
+        end_run_with_worker()
     return at_night(lambda _, remarks: approved(version, reason, remarks))
 
 

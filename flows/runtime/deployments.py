@@ -36,10 +36,8 @@ AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
 
 def worker() -> tuple[str, ...]:
-    """Return the command that starts the runs of this checkout, one at a time."""
-    name = labels.checkout()
-    limits = ("--type", "process", "--limit", "1", "--install-policy", "never")
-    return (sys.executable, "-m", "prefect", "worker", "start", "--pool", name, "--name", name, *limits)
+    """Return the command by which this process, a schedule, has the runs of this checkout started."""
+    return (sys.executable, "-m", "flows.runtime.worker", str(os.getpid()), labels.checkout())
 
 
 def put(url: str, cron: str, timezone: str) -> None:

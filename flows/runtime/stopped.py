@@ -25,12 +25,12 @@ def stop(number: int, _: object) -> NoReturn:
     raise Stopped(number)
 
 
-def end_with_parent() -> None:
-    """Have this process end as by SIGTERM once the one that started it has ended, killed as it may be."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+def end_with(parent: int, number: signal.Signals) -> None:
+    """Have this process end by a signal once the one that has started it, `parent`, has ended, killed as it may be."""
+    threading.Thread(target=_end_with, args=(parent, number), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, number: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(ASKED_EVERY_S)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)

@@ -249,7 +249,7 @@ def test_a_run_that_was_overtaken_does_nothing_but_say_so(
 ) -> None:
     ends: list[bool] = []
     monkeypatch.setattr(retraining, "deployment", SimpleNamespace(id="7"))
-    monkeypatch.setattr(retraining, "end_with_parent", lambda: ends.append(True))
+    monkeypatch.setattr(retraining, "end_run_with_worker", lambda: ends.append(True))
     monkeypatch.setattr(deployments, "overtaken", lambda: "Superseded by the run of noon")
     state = run()
     assert (state.name, state.type, state.message) == ("Superseded", "COMPLETED", "Superseded by the run of noon")

@@ -1,0 +1,72 @@
+"""The worker of a schedule and its runs: each ends with whoever has started it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.runtime import worker
+from tests.support.params import ROOT
+
+SOON_S = 20
+# As the schedule, they start the worker, whose runpy starts a run instead of Prefect's command line, and wait.
+WORKER = """
+import runpy, subprocess, sys, time
+from flows.runtime import worker
+def run_module(name, run_name):
+    assert (name, run_name, sys.argv[1:3]) == ("prefect", "__main__", ["worker", "start"])
+    print(subprocess.Popen((sys.executable, "-c", sys.argv_of_run), start_new_session=True).pid, flush=True)
+    time.sleep(60)
+runpy.run_module = run_module
+sys.argv_of_run = sys.argv.pop()
+worker.main(sys.argv[1:])
+"""
+RUN = """
+import signal, sys, time
+from flows.runtime import worker
+signal.signal(signal.SIGTERM, lambda *_: (open("told", "w").close(), sys.exit()))
+time.sleep(BEFORE)
+worker.end_run_with_worker()
+open("tied", "w").close()
+time.sleep(60)
+"""
+SCHEDULE = """
+import os, subprocess, sys
+subprocess.run((sys.executable, "-c", sys.argv[1], str(os.getpid()), "pool", sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("before_s", [0, 2], ids=["at work", "that is about to begin"])
+@pytest.mark.parametrize("whom", ["schedule", "worker"])
+def test_a_run_ends_as_by_sigterm_once_its_worker_or_its_schedule_was_killed(
+    whom: str, before_s: int, tmp_path: Path
+) -> None:
+    run = RUN.replace("BEFORE", str(before_s))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = (sys.executable, "-c", SCHEDULE, WORKER, run)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=pipe, start_new_session=True) as schedule:
+        assert schedule.stdout is not None
+        at_work = psutil.Process(int(schedule.stdout.readline()))
+        (its_worker,) = psutil.Process(schedule.pid).children()
+        while not before_s and not (tmp_path / "tied").exists():
+            assert at_work.is_running()
+        (its_worker if whom == "worker" else schedule).send_signal(signal.SIGKILL)
+        psutil.wait_procs([its_worker, at_work], SOON_S)
+        ended = [one for one in (its_worker, at_work) if not one.is_running() or one.status() == psutil.STATUS_ZOMBIE]
+        assert ended == [its_worker, at_work]
+    assert (tmp_path / "told").exists()
+
+
+def test_a_run_that_somebody_elses_worker_has_started_ends_with_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    tied: list[tuple[int, signal.Signals]] = []
+    monkeypatch.setattr(worker, "end_with", lambda *what: tied.append(what))
+    monkeypatch.delenv(worker.PID, raising=False)
+    worker.end_run_with_worker()
+    monkeypatch.setenv(worker.PID, "7")
+    worker.end_run_with_worker()
+    assert tied == [(os.getppid(), signal.SIGTERM), (7, signal.SIGTERM)]
