@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from datetime import UTC
 
+import httpx
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
@@ -21,18 +24,24 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelled, Completed, Crashed
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
+from prefect.states import Cancelled, Cancelling, Completed, Crashed
 from prefect.types import DateTime
 from prefect.workers.process import ProcessWorker
 
 from flows.runtime import form, labels, night
-from flows.runtime.server import ServerError
+from flows.runtime.server import HANGS_AFTER_S, ServerError
 
 ON_DEMAND = "on demand"  # the deployment whose form has the values of now
 DEPLOY = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
 BY_ITSELF = "AUTOMATION"  # as the server calls what started a run
 AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+ASKED_EVERY_S = 0.2
 
 
 def worker() -> tuple[str, ...]:
@@ -68,12 +77,36 @@ def put(url: str, cron: str, timezone: str) -> None:
 
 def settle(client: SyncPrefectClient) -> None:
     """End on the server the runs that no process is behind, as their worker was killed: they would run for ever."""
-    for run in client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK)))),
-        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[labels.checkout()])),
-    ):
+    for run in at_work(client):
         ended = Cancelled if run.state_type == StateType.CANCELLING else Crashed
         client.set_flow_run_state(run.id, ended(message="The schedule that ran it had ended before it."), force=True)
+
+
+def at_work(client: SyncPrefectClient) -> list[FlowRun]:
+    """Return the runs of this checkout that the server takes to be at work."""
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(AT_WORK)))),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[labels.checkout()])),
+    )
+
+
+def wait_for_runs(url: str, within_s: float, cancel: bool) -> None:
+    """Wait until the server at `url` knows how the runs of this checkout have ended, if it answers, and so long.
+
+    Args:
+        cancel: have the worker end them, as if somebody had pressed the button in the UI: of that nobody is told.
+    """
+    at_once = {PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: HANGS_AFTER_S, PREFECT_CLIENT_MAX_RETRIES: 0}
+    deadline = time.monotonic() + within_s
+    with temporary_settings(at_once), suppress(httpx.TransportError), get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPStatusError):  # it has much to do
+                if not (runs := at_work(client)):
+                    return
+                for run in runs if cancel else []:
+                    if run.state_type != StateType.CANCELLING:
+                        client.set_flow_run_state(run.id, Cancelling(message="The schedule was ended."))
+            time.sleep(ASKED_EVERY_S)
 
 
 def fill_in() -> None:

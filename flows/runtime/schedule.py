@@ -130,6 +130,10 @@ def _working(url: str, cron: str, zone: str) -> Iterator["subprocess.Popen[bytes
     try:
         server.note(process, WORKER)
         yield process
+        deployments.wait_for_runs(url, ENDS_WITHIN_S, cancel=False)  # the worker has ended, its run is about to
+    except Stopped:
+        deployments.wait_for_runs(url, ENDS_WITHIN_S, cancel=True)
+        raise
     finally:
         _end(process)
 

@@ -6,21 +6,26 @@ import queue
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Timer
 from typing import Any, NoReturn
+from uuid import UUID
 
 import pytest
 import requests
 from prefect import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running
 
 from flows import notify
-from flows.runtime import labels, notices, project_lock, server
+from flows.runtime import deployments, labels, notices, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server
 from tasks.harness.errors import StageError
@@ -133,6 +138,28 @@ def ends(state: State[Any], name: str = "a night", flow: str = "retraining", tag
     return str(run.id)
 
 
+@pytest.fixture(scope="module")
+def deployment(used: Server) -> None:
+    """A deployment of this checkout's that comes due every night."""
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=labels.checkout(), type="process"))
+        nightly = [DeploymentScheduleCreate(schedule=CronSchedule(cron="0 3 * * *"))]
+        flow, tags = client.create_flow_from_name("retraining"), [labels.checkout()]
+        made = client.create_deployment(
+            flow, "nightly", work_pool_name=labels.checkout(), tags=tags, schedules=nightly, parameter_openapi_schema={}
+        )
+    assert requests.post(f"{used.url}/deployments/{made}/schedule", json={"min_runs": 9}, timeout=SOON_S).ok
+
+
+def due(*states: State[Any]) -> UUID:
+    """Have a night that the server has made be in these states, and return its id."""
+    with get_client(sync_client=True) as client:
+        run = next(run for run in client.read_flow_runs() if run.auto_scheduled and run.state_name == "Scheduled")
+        for state in states:
+            client.set_flow_run_state(run.id, state, force=True)
+    return run.id
+
+
 def titles(webhook: Webhook) -> list[str]:
     """Return the titles of all messages up to that of a run that ends last."""
     ends(Crashed(), "the last one")
@@ -168,6 +195,29 @@ def test_who_is_told_of_which_states(told: None, used: Server, webhook: Webhook)
     ends(Failed(), "of a person", flow="training")
     got = titles(webhook)
     assert sorted(got) == [f"{state}: a night" for state in sorted(notices.TOLD)]
+
+
+def test_runs_that_are_waited_for_are_cancelled_if_a_person_has_ended_their_schedule(
+    used: Server, deployment: None
+) -> None:
+    run = due(Pending(), Running())
+    with get_client(sync_client=True) as client:
+        deployments.wait_for_runs(used.url, 0.5, cancel=False)
+        assert client.read_flow_run(run).state_name == "Running"
+        worker = Timer(1, client.set_flow_run_state, (run, Cancelled()), {"force": True})
+        worker.start()
+        began = time.monotonic()
+        deployments.wait_for_runs(used.url, SOON_S, cancel=True)
+        worker.join()
+        assert time.monotonic() - began < SOON_S
+        names = [state.name for state in client.read_flow_run_states(run)]
+    assert names == ["Scheduled", "Pending", "Running", "Cancelling", "Cancelled"]
+
+
+def test_runs_on_a_server_that_does_not_answer_are_not_waited_for() -> None:
+    began = time.monotonic()
+    deployments.wait_for_runs("http://127.0.0.1:9/api", SOON_S, cancel=True)
+    assert time.monotonic() - began < SOON_S
 
 
 def test_the_address_is_a_secret(

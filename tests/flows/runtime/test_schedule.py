@@ -49,6 +49,14 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
     return calls
 
 
+@pytest.fixture(autouse=True)
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """For the runs of which server it has waited until they had ended, and whether it had them cancelled."""
+    calls: list[tuple[str, bool]] = []
+    monkeypatch.setattr(deployments, "wait_for_runs", lambda url, _, cancel: calls.append((url, cancel)))
+    return calls
+
+
 @pytest.fixture
 def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
     """Run a schedule with `command` as its worker, and return what it exits with."""
@@ -63,13 +71,17 @@ def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
 
 
 def test_where_its_runs_are_is_said_and_told_to_who_starts_them(
-    exit_code: ExitCode, deployed: list[tuple[str, str, str]], capfd: pytest.CaptureFixture[str]
+    exit_code: ExitCode,
+    deployed: list[tuple[str, str, str]],
+    waited: list[tuple[str, bool]],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     code = exit_code(("sh", "-c", "echo $PREFECT_API_URL; exit 3"))
     assert code == "schedule: Prefect's worker ended with exit code 3; the lines above say why"
     said = "Retraining is scheduled; its runs are at http://127.0.0.1:4200. Ctrl-C ends it."
     assert sorted(capfd.readouterr().out.splitlines()) == sorted([said, URL])
     assert deployed == [(URL, "0 3 * * *", "Europe/Berlin")]
+    assert waited == [(URL, False)], "that of a worker which has ended is about to tell how it did"
 
 
 def test_what_cannot_be_deployed_is_the_reason(exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,11 +139,15 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_the_runs_that_it_started(
-    number: signal.Signals, exit_code: ExitCode, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    exit_code: ExitCode,
+    waited: list[tuple[str, bool]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     signal.signal(number, lambda *_: None)  # one that the schedule did not take would end this process
     assert exit_code((sys.executable, "-c", SERVING, str(int(number)))) == 128 + number
     assert capsys.readouterr().err == "schedule: ended; its runs, too\n"
+    assert waited == [(URL, True)]
     assert sorted(path.name for path in Path().glob("run.*")) == ["run.let.end", "run.pid", "run.ready", "run.told"]
     run = int(Path("run.pid").read_text())
     assert not psutil.pid_exists(run)
@@ -166,7 +182,7 @@ def running() -> list[psutil.Process]:
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["a run that ends its stage", "one that hangs"])
 def test_once_its_server_has_gone_it_ends_with_its_runs(
-    in_order: bool, exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch
+    in_order: bool, exit_code: ExitCode, waited: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "STAGE_ENDS_WITHIN_S", 30 if in_order else 0.3)
     monkeypatch.setattr(Server, "answers", lambda _: not Path("run.started").exists())
@@ -175,6 +191,7 @@ def test_once_its_server_has_gone_it_ends_with_its_runs(
     code = exit_code((sys.executable, "-c", SERVING_ONE, RUN, *["in order"] * in_order))
     assert code == f"schedule: Prefect's server at {URL} has gone; its runs are ended, too"
     assert Path("run.ended").exists() is in_order
+    assert waited == []
     assert time.monotonic() - began < 20
     while left := running():  # one that was killed is there until the system has had time for it
         assert time.monotonic() - began < 20, left
