@@ -164,7 +164,7 @@ def _runs(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 def _kill(process: "subprocess.Popen[bytes]") -> None:
     """End `process` and its runs where there is no server: it could not be told, and nobody is to wait for that.
 
-    A run has its stage to end, by SIGTERM, and nothing else.
+    A run has its stage to end, by SIGTERM, and nothing else: left alone it would go on trying to tell the server.
     """
     runs = _runs(process)
     process.kill()
@@ -172,10 +172,16 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
         for started in runs:
             started.terminate()
         deadline = time.monotonic() + STAGE_ENDS_WITHIN_S
-        while any(map(_at_work, runs)) and time.monotonic() < deadline:
+        while any(map(_has_a_stage, runs)) and time.monotonic() < deadline:
             time.sleep(0.1)
         for started in filter(_at_work, runs):
             started.kill()
+
+
+def _has_a_stage(run: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any(map(_at_work, run.children()))
+    return False
 
 
 def _at_work(process: psutil.Process) -> bool:

@@ -164,10 +164,17 @@ def test_what_does_not_end_is_killed(exit_code: ExitCode, monkeypatch: pytest.Mo
 
 
 RUN = """
-import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (open("run.ended", "w").close(), sys.exit()) if sys.argv[1:] else None)
+import signal, subprocess, sys, time
+stage = subprocess.Popen(("sleep", "20"))
+def end_stage(*_):
+    if sys.argv[1:]:
+        time.sleep(0.5)
+        open("run.ended", "w").close()
+        stage.kill()
+        stage.wait()
+signal.signal(signal.SIGTERM, end_stage)
 open("run.started", "w").close()
-time.sleep(60)
+time.sleep(60)  # whether or not its stage has ended, as one that tries to tell the server
 """
 SERVING_ONE = "import subprocess, sys; subprocess.run((sys.executable, '-c', *sys.argv[1:]))"
 
