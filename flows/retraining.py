@@ -70,6 +70,7 @@ def retraining(
     labels.tag()  # now, because a run that is refused or skipped never gets to the training, which does so, too
     if deployment.id:
         end_run_with_worker()
+        deployments.begin()
         if said := deployments.overtaken():
             return deployments.superseded(said)
         deployments.fill_in()
@@ -103,6 +104,7 @@ def promotion(version: Version, reason: form.Text) -> State[Any]:
     labels.tag()
     if deployment.id:
         end_run_with_worker()
+        deployments.begin()
     return at_night(lambda _, remarks: approved(version, reason, remarks))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Timer
+from types import SimpleNamespace
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -195,6 +196,30 @@ def test_who_is_told_of_which_states(told: None, used: Server, webhook: Webhook)
     ends(Failed(), "of a person", flow="training")
     got = titles(webhook)
     assert sorted(got) == [f"{state}: a night" for state in sorted(notices.TOLD)]
+
+
+def test_a_night_that_comes_due_as_soon_as_its_schedule_was_made_is_told_at_once(
+    told: None, deployment: None, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = due(Pending(), Running())
+    monkeypatch.setattr(deployments, "flow_run", SimpleNamespace(id=run))
+    deployments.begin()
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Failed(message="at once"), force=True)
+    assert webhook.got.get(timeout=SOON_S)["message"].startswith("at once\n")
+
+
+def test_what_a_schedule_that_was_killed_has_left_is_told_at_once_but_not_what_a_person_has_cancelled(
+    told: None, deployment: None, webhook: Webhook
+) -> None:
+    crashed = due(Pending())
+    cancelled = due(Cancelling())
+    with get_client(sync_client=True) as client:
+        deployments.settle(client)
+        states = [client.read_flow_run(run).state_name for run in (crashed, cancelled)]
+    assert states == ["Crashed", "Cancelled"]
+    assert webhook.got.get(timeout=SOON_S)["message"].startswith("The schedule that ran it had ended before it.\n")
+    assert titles(webhook) == []
 
 
 def test_runs_that_are_waited_for_are_cancelled_if_a_person_has_ended_their_schedule(

@@ -247,13 +247,14 @@ def test_a_person_approves_in_the_ui_and_the_model_is_judged_again(
 def test_a_run_that_was_overtaken_does_nothing_but_say_so(
     checkout: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ends: list[bool] = []
+    began: list[str] = []
     monkeypatch.setattr(retraining, "deployment", SimpleNamespace(id="7"))
-    monkeypatch.setattr(retraining, "end_run_with_worker", lambda: ends.append(True))
+    monkeypatch.setattr(retraining, "end_run_with_worker", lambda: began.append("it ends with its worker"))
+    monkeypatch.setattr(deployments, "begin", lambda: began.append("what it was is told"))
     monkeypatch.setattr(deployments, "overtaken", lambda: "Superseded by the run of noon")
     state = run()
     assert (state.name, state.type, state.message) == ("Superseded", "COMPLETED", "Superseded by the run of noon")
-    assert (trained, ends) == ([], [True])
+    assert (trained, began) == ([], ["it ends with its worker", "what it was is told"])
 
 
 def test_a_refused_model_is_a_state_and_a_branch_and_is_not_judged_again(
