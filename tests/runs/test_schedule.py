@@ -4,15 +4,10 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import psutil
 import pytest
@@ -24,11 +19,8 @@ from flows.runtime import labels, project_lock, server
 from flows.runtime.schedule import WORKER
 from serving.champion import registry
 from tasks.data.datasets import DATASETS
+from tests.support.nights import CRON, RETRAINING, WAITS_S, ZONE, Prefect, free_port, left, scheduled, wait_for
 from tests.support.project import QUICK_DIGITS, Command, copy_project
-
-WAITS_S = 120
-RETRAINING = ("python", "-m", "flows", "retraining")
-CRON, ZONE = "30 2 * * *", "Europe/Berlin"  # a moment that is twice in one night of the year, and never in another
 
 
 @pytest.fixture(scope="module")
@@ -45,86 +37,12 @@ def port() -> int:
     return free_port()
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@contextmanager
-def scheduled(project: Path, environment: dict[str, str], home: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Start a schedule that comes due at night, on a server of its own."""
-    own = {"PREFECT_HOME": str(home), "PREFECT_SERVER_API_PORT": str(port), "CRON": CRON, "TZ": ZONE}
-    process = subprocess.Popen(
-        RETRAINING,
-        cwd=project,
-        env=environment | own,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate()
-
-
 @pytest.fixture(scope="module")
 def schedule(
     project: Path, port: int, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[subprocess.Popen[str]]:
     with scheduled(project, environment, tmp_path_factory.mktemp("prefect"), port) as process:
         yield process
-
-
-def wait_for(process: subprocess.Popen[str], pattern: str) -> list[str]:
-    """Read what it prints until a line matches, and return the lines."""
-    assert process.stdout is not None
-    printed = []
-    too_late = threading.Timer(WAITS_S, process.terminate)
-    too_late.start()
-    try:
-        for line in process.stdout:
-            printed.append(line)
-            if re.search(pattern, line):
-                return printed
-    finally:
-        too_late.cancel()
-    pytest.fail(f"it ended without {pattern!r}:\n{''.join(printed)}")
-
-
-class Prefect:
-    """A server, as its users speak to it."""
-
-    def __init__(self, port: int) -> None:
-        self.api = f"http://127.0.0.1:{port}/api"
-
-    def ask(self, path: str, **body: Any) -> Any:
-        return requests.post(f"{self.api}/{path}", json=body, timeout=10)
-
-    def deployment(self, kind: str) -> Any:
-        wanted = {"name": {"any_": [f"{kind} in {labels.checkout()}"]}}
-        (found,) = self.ask("deployments/filter", deployments=wanted).json()
-        return found
-
-    def start(self, **parameters: Any) -> Any:
-        """Press the button of the form."""
-        deployment = self.deployment("on demand")
-        filled = {**deployment["parameters"], **parameters}
-        return self.ask(f"deployments/{deployment['id']}/create_flow_run", parameters=filled)
-
-    def say_that_images_arrived(self, times: int = 1) -> None:
-        event = {"event": "images.arrived", "resource": {"prefect.resource.id": labels.checkout()}}
-        occurred = datetime.now(UTC).isoformat()
-        sent = [{**event, "id": str(uuid4()), "occurred": occurred} for _ in range(times)]
-        assert requests.post(f"{self.api}/events", json=sent, timeout=10).status_code == 204
-
-    def runs(self) -> list[Any]:
-        """List the runs that have begun, or never will."""
-        begun = {"state": {"type": {"not_any_": ["SCHEDULED"]}}}
-        return list(self.ask("flow_runs/filter", flow_runs=begun).json())
 
 
 def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
@@ -223,8 +141,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert schedule.returncode == 128 + signal.SIGHUP
     assert rest.splitlines()[-1] == "schedule: ended; its runs, too"
     assert "Traceback" not in rest
-    # Where nobody reaps orphans one that has ended is a zombie.
-    assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not left(processes)
     # On a machine with much to do SQLite refuses at once who has read before another has written. Prefect logs that and
     # asks again: a run by its client, the worker's sign of life with the next one. Nothing else is to be in the log.
     log = (project / ".cache/logs/server.log").read_text()
@@ -233,40 +150,49 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert not re.search("error|exception|traceback", log, re.IGNORECASE)
 
 
-def test_a_schedule_that_was_killed_is_taken_over_by_the_next(
-    project: Path, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_nothing_works_on_after_a_schedule_and_only_a_night_that_nobody_has_ended_is_said_to_have_crashed(
+    project: Path, environment: dict[str, str], prefect_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One test, because each schedule takes seconds to start."""
     monkeypatch.chdir(project)
     port = free_port()
     prefect = Prefect(port)
-    with scheduled(project, environment, tmp_path, port) as killed:
-        wait_for(killed, "Ctrl-C ends it")
-        prefect.start()
-        wait_for(killed, "Beginning flow run")
-        left = psutil.Process(killed.pid).children(recursive=True)
-        killed.kill()
-        with scheduled(project, environment, tmp_path, port) as schedule:
+
+    @contextmanager
+    def at_work() -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+        """Yield a schedule that is at a night's stage, and all that it has started."""
+        with scheduled(project, environment, prefect_home, port) as schedule:
             wait_for(schedule, "Ctrl-C ends it")
-            (run,) = prefect.runs()
-            assert (run["state_name"], run["state"]["message"]) == (
-                "Crashed",
-                "The schedule that ran it had ended before it.",
-            )
-    assert not [one for one in left if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+            assert prefect.start().ok
+            wait_for(schedule, "[Ss]tage 'download'")
+            yield schedule, psutil.Process(schedule.pid).children(recursive=True)
 
+    with at_work() as (schedule, processes):
+        os.kill(json.loads(server.SCHEDULE.read_text())["pid"], signal.SIGKILL)
+        printed, _ = schedule.communicate(timeout=30)
+        gone = r"schedule: Prefect's server at \S+ has gone; its runs are ended, too"
+        assert (schedule.returncode, sum(bool(re.fullmatch(gone, line)) for line in printed.splitlines())) == (1, 1)
+        assert not left(processes)
 
-@pytest.mark.parametrize(("number", "within_s"), [(signal.SIGKILL, 30), (signal.SIGSTOP, 60)])
-def test_a_schedule_whose_server_is_killed_or_hangs_ends_in_one_sentence(
-    project: Path, environment: dict[str, str], prefect_home: Path, number: signal.Signals, within_s: float
-) -> None:
-    with scheduled(project, environment, prefect_home, free_port()) as schedule:
+    with at_work() as (schedule, processes):
+        assert prefect.states() == ["Crashed", "Running"]
+        schedule.send_signal(signal.SIGINT)
+        printed, _ = schedule.communicate(timeout=WAITS_S)
+        assert (schedule.returncode, printed.splitlines()[-1]) == (130, "schedule: ended; its runs, too")
+        assert not left(processes)
+
+    with at_work() as (schedule, processes):
+        assert prefect.states() == ["Crashed", "Cancelled", "Running"]
+        schedule.kill()
+        its_server = psutil.Process(json.loads(server.SCHEDULE.read_text())["pid"])
+        psutil.wait_procs([one for one in processes if one != its_server], WAITS_S)
+        assert left(processes) == [its_server]
+        assert prefect.states() == ["Crashed", "Cancelled", "Crashed"]
+
+    with scheduled(project, environment, prefect_home, port) as schedule:
         wait_for(schedule, "Ctrl-C ends it")
-        processes = psutil.Process(schedule.pid).children(recursive=True)
-        os.kill(json.loads((project / server.SCHEDULE).read_text())["pid"], number)
-        printed, _ = schedule.communicate(timeout=within_s)
-    assert schedule.returncode == 1
-    assert re.fullmatch(r"schedule: Prefect's server at \S+ has gone; its runs are ended, too\n", printed)
-    assert not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        assert left(processes) == [its_server], "it is taken over"
+    assert not left(processes)
 
 
 @pytest.mark.parametrize("words", [("training",), ("retraining", "--cron", CRON)])
