@@ -27,6 +27,7 @@ from flows.runtime import branches, deployments, form, labels, night, project_lo
 from flows.runtime.clone import Clone
 from flows.runtime.log import quieten
 from flows.runtime.project_lock import ProjectLocked
+from flows.runtime.trouble import said
 from flows.runtime.worker import end_run_with_worker
 from flows.training import learn, prepare
 from serving.champion import registry
@@ -124,9 +125,9 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
     except StageFailed as failed:
         name = "TimedOut" if isinstance(failed, StageTimedOut) else "Failed"
         state = Failed(name=name, message=with_log(failed))  # raised, Prefect would say what it is called, and no log
-    except (StageError, ParamsError, OSError) as refused:  # the sentence is all there is to say
-        logger.error(str(refused))
-        return Failed(message=str(refused))
+    except (StageError, ParamsError, OSError) as refused:
+        logger.error(said(refused))
+        return Failed(message=said(refused))
     except ProjectLocked as locked:
         state = Completed(name="Skipped", message=f"Skipped: {locked.holder} is at work")
     logger.log(logging.ERROR if state.is_failed() else logging.INFO, state.message)

@@ -12,6 +12,7 @@ from pathlib import Path
 from flows.promotion.history import DIGITS
 from flows.report import summary, verdicts
 from flows.runtime.stopped import STOPPED_BY, Stopped, stop
+from flows.runtime.trouble import said
 from serving.probe import GOLDEN, MODEL
 from tasks.gates import serving
 from tasks.gates.verdict import Verdict
@@ -46,7 +47,7 @@ def ending(name: str) -> Iterator[None]:
     try:
         yield
     except (ParamsError, StageError, OSError) as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit(f"{name}: {said(error)}")
     except Stopped as stopped:
         print(f"{name}: stopped; make history says what is in service", file=sys.stderr)
         sys.exit(128 + stopped.number)

@@ -35,6 +35,7 @@ LOCK = ".lock"  # of the pointer and the count of looks
 NAME = re.compile(r"(\d{6,})\.json")
 WAIT_S = 60
 DIGITS = 7  # of a SHA-256, to a person
+MADE = "; the entry is made, make history puts the pointer right"
 AGAIN = "no command makes it anew: bring it back from a copy of the registry"
 
 Action = Literal["promoted", "rolled back"]
@@ -136,7 +137,10 @@ def append(root: Path, entry: Entry) -> None:
         create(root / entry.name, to_json(asdict(entry)).encode())
     except FileExistsError:
         raise Conflict(f"entry {entry.number} has been made by somebody else") from None
-    _point(root)
+    try:
+        _point(root)
+    except OSError as error:
+        raise StageError(f"the pointer {root / POINTER} cannot be written ({error.strerror}){MADE}") from None
 
 
 def create(path: Path, content: bytes) -> None:
@@ -219,8 +223,7 @@ def _point(root: Path) -> None:
 
     It stays where it is while the model of the last entry is not here, but at the remote alone.
     """
-    then = "; the entry is made, make history puts the pointer right"
-    with locked(root, f"writes the pointer {root / POINTER}", then):
+    with locked(root, f"writes the pointer {root / POINTER}", MADE):
         last = champion(_entries(root)[-1])
         if (root / last.path).exists():
             write_json(root / POINTER, asdict(last))

@@ -28,6 +28,7 @@ from tasks.harness.errors import StageError
 from tasks.params import whole
 from tasks.prepared import Card, Split
 from tests.flows.promotion.conftest import name_remote
+from tests.support.disk import mounted
 from tests.support.project import QUICK_DIGITS, copy_project
 
 MODEL = "7c1e" * 16
@@ -323,6 +324,23 @@ def test_a_stage_that_fails_leaves_its_log_and_no_checkout(
     assert caplog.text.count(message) == 1
     assert Path.cwd() == tree
     assert not (tree / night.CHECKOUT).exists()
+
+
+def test_a_night_whose_disk_is_read_only_or_full_fails_in_a_sentence_and_the_next_one_works(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promoted(monkeypatch, lambda *_, **__: None)
+    before = git("status", "--porcelain")
+    with mounted(tree / ".cache", megabytes=16) as disk:
+        for trouble, said in (
+            (disk.read_only(), "Read-only file system"),
+            (disk.full(), f"the disk is full (0 MB free in {tree}/.cache)"),
+        ):
+            with trouble:
+                state = run()
+            assert (state.is_failed(), said in str(state.message)) == (True, True), state.message
+        assert run().name == "Promoted"
+    assert (len(trained), git("status", "--porcelain")) == (1, before)
 
 
 def test_images_that_the_checkout_cannot_find_fail_it_in_a_sentence(
