@@ -50,16 +50,14 @@ def put(root: Path, model: str, files: Mapping[str, bytes | Callable[[], bytes]]
     if not folder.exists():
         contents = {name: made() if callable(made) else made for name, made in files.items()}
         partial = root / f"{PARTIAL}{uuid4()}"
-        partial.mkdir(parents=True)
-        for name, content in contents.items():
-            (partial / name).write_bytes(content)
-            (partial / name).chmod(0o444)
-            sync(partial / name)
-        sync(partial)
         try:
+            _write(partial, contents)
             partial.rename(folder)
-        except OSError:  # another promotion has just made it
-            shutil.rmtree(partial)
+        except OSError:
+            if not folder.exists():  # else another promotion has just made it
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         sync(root)
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     if digests.get(MODEL) != model or digests.keys() != files.keys():
@@ -67,6 +65,15 @@ def put(root: Path, model: str, files: Mapping[str, bytes | Callable[[], bytes]]
             f"{folder} should hold the model of that SHA-256 and {', '.join(sorted(files))}: it is damaged; {AGAIN}"
         )
     return digests
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o444)
+        sync(folder / name)
+    sync(folder)
 
 
 def _remove_abandoned(root: Path) -> None:

@@ -1,6 +1,8 @@
 """train: model.pth and model.json, the same bytes from the same seed, and what pixels are normalised to."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tasks.prepared import Card, Split
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.ranks import Ranks
 from tests.support import quickstart
+from tests.support.disk import BLOCK, mounted
 from tests.support.params import write_params
 
 CPU = torch.device("cpu")
@@ -109,3 +112,25 @@ def test_the_first_filters_come_from_the_training_images_and_are_rebuilt_from_th
     fresh = classifier.build(description)
     fresh.look_at(torch.from_numpy(Split.read("train").images))
     assert torch.equal(fresh.network.state_dict()["blocks.0.weight"], model.network.state_dict()["blocks.0.weight"])
+
+
+def test_a_disk_without_room_for_it_is_said_and_with_room_it_gives_the_same_model(
+    trained: Path, after: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = (trained / "model.pth").read_bytes()
+    monkeypatch.setenv("CHECKPOINT_EVERY_S", "0")
+    with mounted(tmp_path / "disk", megabytes=16) as disk:
+        monkeypatch.chdir(shutil.copytree(after("transform"), disk.folder / "project"))
+        with disk.read_only(), pytest.raises(SystemExit, match=r"^train: Read-only file system: "):
+            train.main()
+        said = []
+        for free in range(0, len(undisturbed) // BLOCK, 100):
+            with disk.full(free), pytest.raises(SystemExit) as stopped:
+                train.main()
+            said.append(str(stopped.value.code))
+            assert not Path("models").exists() or not any(Path("models").iterdir())
+        assert len(said) > 5
+        assert all(one.startswith("train: the disk is full (") for one in said)
+        train.main()
+        assert Path("models/model.pth").read_bytes() == undisturbed
+        monkeypatch.chdir(tmp_path)
