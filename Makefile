@@ -44,8 +44,9 @@ history: installed ## list the models that have been in service; AT=2026-11-20
 why: installed ## what was said of the model that was judged last
 	@$(BIN)/python -m flows why
 
-# Two tests at a time: torch's threads, spinning while they wait, would take the other's core.
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist loadfile
+# More tests at a time than the two cores that are enough, as many wait; torch's threads, which would spin while they
+# wait, would take the others' core. The files in the order of tests/conftest.py: the longest first.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 unit: installed ## run all tests but the whole runs: in minutes
 	@$(PYTEST) --ignore=tests/runs $(ARGS)

@@ -17,6 +17,11 @@ from tests.support.params import write_params
 from tests.support.project import Command
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the whole runs, which take longest: the last one would run alone."""
+    items.sort(key=lambda item: "runs" not in item.path.parts)
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory with a params.yaml of the CHEAPEST profile, and nothing set by the environment."""
