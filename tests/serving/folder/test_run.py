@@ -170,11 +170,16 @@ def test_another_model_or_folder_does_not_go_on_with_it(monkeypatch: pytest.Monk
 
 def test_a_folder_that_vanishes_ends_the_run_and_what_was_done_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     put(*(f"{number}.png" for number in range(9)))
+    first = threading.Event()
 
     def vanishing(predictor: Predictor, folder: Path, paths: list[str]) -> list[Row]:
         if "4.png" in paths:
+            assert first.wait(60)
             PHOTOS.rename("elsewhere")
-        return classify(predictor, folder, paths)
+        found = classify(predictor, folder, paths)
+        if "0.png" in paths:
+            first.set()
+        return found
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "classify", vanishing)
