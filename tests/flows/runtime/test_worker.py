@@ -19,7 +19,8 @@ import runpy, subprocess, sys, time
 from flows.runtime import worker
 def run_module(name, run_name):
     assert (name, run_name, sys.argv[1:3]) == ("prefect", "__main__", ["worker", "start"])
-    print(subprocess.Popen((sys.executable, "-c", sys.argv_of_run), start_new_session=True).pid, flush=True)
+    run = subprocess.Popen((sys.executable, "-c", sys.argv_of_run), start_new_session=True, stdout=subprocess.PIPE)
+    print(run.pid, flush=True)
     time.sleep(60)
 runpy.run_module = run_module
 sys.argv_of_run = sys.argv.pop()
@@ -28,7 +29,7 @@ worker.main(sys.argv[1:])
 RUN = """
 import signal, sys, time
 from flows.runtime import worker
-signal.signal(signal.SIGTERM, lambda *_: (open("told", "w").close(), sys.exit()))
+signal.signal(signal.SIGTERM, lambda *_: (print("its last words", flush=True), open("told", "w").close(), sys.exit()))
 time.sleep(BEFORE)
 worker.end_run_with_worker()
 open("tied", "w").close()
