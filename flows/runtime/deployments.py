@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC
 from uuid import UUID
 
@@ -44,6 +45,7 @@ DEPLOY = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
 BY_ITSELF = "AUTOMATION"  # as the server calls what started a run
 AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 ASKED_EVERY_S = 0.2
+BY_HAND = "The schedule was ended."
 
 
 def worker() -> tuple[str, ...]:
@@ -93,23 +95,45 @@ def at_work(client: SyncPrefectClient) -> list[FlowRun]:
     )
 
 
-def wait_for_runs(url: str, within_s: float, cancel: bool) -> None:
-    """Wait until the server at `url` knows how the runs of this checkout have ended, if it answers, and so long.
+def wait_for_runs(url: str, within_s: float, cancel: bool) -> bool:
+    """Wait until the server at `url` knows how the runs of this checkout have ended, and return whether it answers.
 
     Args:
         cancel: have the worker end them, as if somebody had pressed the button in the UI: of that nobody is told.
     """
-    at_once = {PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: HANGS_AFTER_S, PREFECT_CLIENT_MAX_RETRIES: 0}
     deadline = time.monotonic() + within_s
-    with temporary_settings(at_once), suppress(httpx.TransportError), get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            with suppress(httpx.HTTPStatusError):  # it has much to do
-                if not (runs := at_work(client)):
-                    return
-                for run in runs if cancel else []:
-                    if run.state_type != StateType.CANCELLING:
-                        client.set_flow_run_state(run.id, Cancelling(message="The schedule was ended."))
-            time.sleep(ASKED_EVERY_S)
+    try:
+        with _asking(url) as client:
+            while time.monotonic() < deadline:
+                with suppress(httpx.HTTPStatusError):  # it has much to do
+                    if not (runs := at_work(client)):
+                        break
+                    for run in runs:
+                        if cancel and run.state_type != StateType.CANCELLING:
+                            client.set_flow_run_state(run.id, Cancelling(message=BY_HAND))
+                time.sleep(ASKED_EVERY_S)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def cancel_rest(url: str) -> None:
+    """Have the runs that the worker had taken on when it ended be cancelled, too."""
+    with suppress(httpx.TransportError, httpx.HTTPStatusError), _asking(url) as client:
+        for run in at_work(client):
+            client.set_flow_run_state(run.id, Cancelled(message=BY_HAND), force=True)
+
+
+@contextmanager
+def _asking(url: str) -> Iterator[SyncPrefectClient]:
+    """Ask the server at `url` once, not for minutes.
+
+    Raises:
+        httpx.TransportError: it does not answer.
+    """
+    once = {PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: HANGS_AFTER_S, PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(once), get_client(sync_client=True) as client:
+        yield client
 
 
 def send_states(client: SyncPrefectClient, run: UUID) -> None:

@@ -132,7 +132,11 @@ def _working(url: str, cron: str, zone: str) -> Iterator["subprocess.Popen[bytes
         yield process
         deployments.wait_for_runs(url, ENDS_WITHIN_S, cancel=False)  # the worker has ended, its run is about to
     except Stopped:
-        deployments.wait_for_runs(url, ENDS_WITHIN_S, cancel=True)
+        if deployments.wait_for_runs(url, ENDS_WITHIN_S, cancel=True):
+            _end(process)
+            deployments.cancel_rest(url)
+        else:
+            _kill(process)
         raise
     finally:
         _end(process)

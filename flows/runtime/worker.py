@@ -21,7 +21,10 @@ def main(arguments: Sequence[str]) -> None:
     os.environ[PID] = str(os.getpid())
     limits = ("--type", "process", "--limit", "1", "--install-policy", "never")
     sys.argv[1:] = ("worker", "start", "--pool", pool, "--name", pool, *limits)
-    runpy.run_module("prefect", run_name="__main__")
+    try:
+        runpy.run_module("prefect", run_name="__main__")
+    except KeyboardInterrupt:  # while it is imported: later Prefect catches it
+        sys.exit(128 + signal.SIGINT)
 
 
 def end_run_with_worker() -> None:

@@ -227,21 +227,25 @@ def test_runs_that_are_waited_for_are_cancelled_if_a_person_has_ended_their_sche
 ) -> None:
     run = due(Pending(), Running())
     with get_client(sync_client=True) as client:
-        deployments.wait_for_runs(used.url, 0.5, cancel=False)
+        assert deployments.wait_for_runs(used.url, 0.5, cancel=False)
         assert client.read_flow_run(run).state_name == "Running"
         worker = Timer(1, client.set_flow_run_state, (run, Cancelled()), {"force": True})
         worker.start()
         began = time.monotonic()
-        deployments.wait_for_runs(used.url, SOON_S, cancel=True)
+        assert deployments.wait_for_runs(used.url, SOON_S, cancel=True)
         worker.join()
         assert time.monotonic() - began < SOON_S
         names = [state.name for state in client.read_flow_run_states(run)]
-    assert names == ["Scheduled", "Pending", "Running", "Cancelling", "Cancelled"]
+        assert names == ["Scheduled", "Pending", "Running", "Cancelling", "Cancelled"]
+        rest = due(Pending())
+        deployments.cancel_rest(used.url)
+        assert client.read_flow_run(rest).state_name == "Cancelled"
 
 
 def test_runs_on_a_server_that_does_not_answer_are_not_waited_for() -> None:
     began = time.monotonic()
-    deployments.wait_for_runs("http://127.0.0.1:9/api", SOON_S, cancel=True)
+    assert not deployments.wait_for_runs("http://127.0.0.1:9/api", SOON_S, cancel=True)
+    deployments.cancel_rest("http://127.0.0.1:9/api")
     assert time.monotonic() - began < SOON_S
 
 

@@ -1,6 +1,7 @@
 """A schedule as a command: how it ends, and that what it started ends with it."""
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from zoneinfo import ZoneInfo
 
 import psutil
@@ -51,9 +53,15 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 
 @pytest.fixture(autouse=True)
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """For the runs of which server it has waited until they had ended, and whether it had them cancelled."""
+    """For the runs of which server, which answers, it has waited, and whether it had them cancelled, and the rest."""
     calls: list[tuple[str, bool]] = []
-    monkeypatch.setattr(deployments, "wait_for_runs", lambda url, _, cancel: calls.append((url, cancel)))
+
+    def wait_for_runs(url: str, _: float, cancel: bool) -> bool:
+        calls.append((url, cancel))
+        return True
+
+    monkeypatch.setattr(deployments, "wait_for_runs", wait_for_runs)
+    monkeypatch.setattr(deployments, "cancel_rest", lambda url: calls.append((f"rest at {url}", True)))
     return calls
 
 
@@ -147,10 +155,35 @@ def test_a_signal_ends_it_and_the_runs_that_it_started(
     signal.signal(number, lambda *_: None)  # one that the schedule did not take would end this process
     assert exit_code((sys.executable, "-c", SERVING, str(int(number)))) == 128 + number
     assert capsys.readouterr().err == "schedule: ended; its runs, too\n"
-    assert waited == [(URL, True)]
+    assert waited == [(URL, True), (f"rest at {URL}", True)]
     assert sorted(path.name for path in Path().glob("run.*")) == ["run.let.end", "run.pid", "run.ready", "run.told"]
     run = int(Path("run.pid").read_text())
     assert not psutil.pid_exists(run)
+
+
+def test_where_the_server_does_not_answer_a_signal_ends_the_run_with_its_stage_alone(
+    exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployments, "wait_for_runs", lambda *_, **__: False)
+    monkeypatch.setattr(deployments, "cancel_rest", lambda _: pytest.fail("it was asked once more"))
+
+    def interrupt() -> None:
+        wait_until_there("run.started")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started = Thread(target=interrupt)
+    started.start()
+    began = time.monotonic()
+    assert exit_code((sys.executable, "-c", SERVING_ONE, RUN, "in order")) == 128 + signal.SIGINT
+    started.join()
+    assert time.monotonic() - began < 15
+    assert Path("run.ended").exists()
+    assert not running()
+
+
+def wait_until_there(name: str) -> None:
+    while not Path(name).exists():
+        time.sleep(0.01)
 
 
 def test_what_does_not_end_is_killed(exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +191,7 @@ def test_what_does_not_end_is_killed(exit_code: ExitCode, monkeypatch: pytest.Mo
     monkeypatch.setattr(schedule, "WORKER_ENDS_WITHIN_S", 0.3)
     monkeypatch.setattr(deployments, "worker", lambda: ("sh", "-c", "trap '' INT TERM; touch ready; sleep 60"))
     with schedule._working(URL, "0 3 * * *", "UTC") as process:
-        while not Path("ready").exists():
-            time.sleep(0.01)
+        wait_until_there("ready")
     assert process.returncode == -signal.SIGKILL
 
 

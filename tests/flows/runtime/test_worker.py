@@ -1,10 +1,12 @@
 """The worker of a schedule and its runs: each ends with whoever has started it."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -71,3 +73,16 @@ def test_a_run_that_somebody_elses_worker_has_started_ends_with_that(monkeypatch
     monkeypatch.setenv(worker.PID, "7")
     worker.end_run_with_worker()
     assert tied == [(os.getppid(), signal.SIGTERM), (7, signal.SIGTERM)]
+
+
+def test_a_signal_while_prefect_is_imported_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_module(name: str, run_name: str) -> NoReturn:
+        assert sys.argv[1:7] == ["worker", "start", "--pool", "a pool", "--name", "a pool"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runpy, "run_module", run_module)
+    monkeypatch.setattr(sys, "argv", ["worker"])
+    monkeypatch.setattr(worker, "end_with", lambda *_: None)
+    monkeypatch.setenv(worker.PID, "")
+    with pytest.raises(SystemExit, match=r"^130$"):
+        worker.main(["7", "a pool"])
