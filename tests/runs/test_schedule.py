@@ -195,6 +195,20 @@ def test_nothing_works_on_after_a_schedule_and_only_a_night_that_nobody_has_ende
     assert not left(processes)
 
 
+@pytest.mark.long
+def test_a_schedule_whose_server_hangs_ends_in_one_sentence(
+    project: Path, environment: dict[str, str], prefect_home: Path
+) -> None:
+    with scheduled(project, environment, prefect_home, free_port()) as schedule:
+        wait_for(schedule, "Ctrl-C ends it")
+        processes = psutil.Process(schedule.pid).children(recursive=True)
+        os.kill(json.loads((project / server.SCHEDULE).read_text())["pid"], signal.SIGSTOP)
+        printed, _ = schedule.communicate(timeout=60)
+    assert schedule.returncode == 1
+    assert re.fullmatch(r"schedule: Prefect's server at \S+ has gone; its runs are ended, too\n", printed)
+    assert not left(processes)
+
+
 @pytest.mark.parametrize("words", [("training",), ("retraining", "--cron", CRON)])
 def test_a_home_of_prefects_that_cannot_be_made(project: Path, command: Command, words: tuple[str, ...]) -> None:
     (project / "file").touch()
