@@ -104,33 +104,33 @@ def wait_for_runs(url: str, within_s: float, cancel: bool) -> bool:
     deadline = time.monotonic() + within_s
     try:
         with _asking(url) as client:
-            while time.monotonic() < deadline:
-                with suppress(httpx.HTTPStatusError):  # it has much to do
-                    if not (runs := at_work(client)):
-                        break
-                    for run in runs:
-                        if cancel and run.state_type != StateType.CANCELLING:
-                            client.set_flow_run_state(run.id, Cancelling(message=BY_HAND))
+            while time.monotonic() < deadline and _has_runs(client, cancel):
                 time.sleep(ASKED_EVERY_S)
     except httpx.TransportError:
         return False
     return True
 
 
+def _has_runs(client: SyncPrefectClient, cancel: bool) -> bool:
+    with suppress(httpx.HTTPStatusError):  # the server has much to do
+        runs = at_work(client)
+        for run in runs:
+            if cancel and run.state_type != StateType.CANCELLING:
+                client.set_flow_run_state(run.id, Cancelling(message=BY_HAND))
+        return bool(runs)
+    return True
+
+
 def cancel_rest(url: str) -> None:
     """Have the runs that the worker had taken on when it ended be cancelled, too."""
-    with suppress(httpx.TransportError, httpx.HTTPStatusError), _asking(url) as client:
+    with suppress(httpx.HTTPError), _asking(url) as client:
         for run in at_work(client):
             client.set_flow_run_state(run.id, Cancelled(message=BY_HAND), force=True)
 
 
 @contextmanager
 def _asking(url: str) -> Iterator[SyncPrefectClient]:
-    """Ask the server at `url` once, not for minutes.
-
-    Raises:
-        httpx.TransportError: it does not answer.
-    """
+    """Ask the server at `url`, and do not try for minutes where it does not answer."""
     once = {PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: HANGS_AFTER_S, PREFECT_CLIENT_MAX_RETRIES: 0}
     with temporary_settings(once), get_client(sync_client=True) as client:
         yield client

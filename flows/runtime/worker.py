@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from flows.runtime.stopped import end_with
 
 PID = "SCHEDULE_WORKER"  # environment of a run: which process has started it
@@ -29,7 +31,13 @@ def main(arguments: Sequence[str]) -> None:
 
 def end_run_with_worker() -> None:
     """Have this process, a run, end as by SIGTERM once the worker has ended, killed as it may be."""
+    Console.on_broken_pipe = _say_no_more  # type: ignore[assignment, method-assign]
     end_with(int(os.environ.get(PID) or os.getppid()), signal.SIGTERM)
+
+
+def _say_no_more(console: Console) -> None:
+    """Go on where nobody reads Prefect's log any more, which ends the process else: the server is to be told how."""
+    console.quiet = True
 
 
 if __name__ == "__main__":

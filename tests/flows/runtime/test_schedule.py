@@ -171,11 +171,11 @@ def test_where_the_server_does_not_answer_a_signal_ends_the_run_with_its_stage_a
         wait_until_there("run.started")
         os.kill(os.getpid(), signal.SIGINT)
 
-    started = Thread(target=interrupt)
-    started.start()
+    person = Thread(target=interrupt)
+    person.start()
     began = time.monotonic()
     assert exit_code((sys.executable, "-c", SERVING_ONE, RUN, "in order")) == 128 + signal.SIGINT
-    started.join()
+    person.join()
     assert time.monotonic() - began < 15
     assert Path("run.ended").exists()
     assert not running()

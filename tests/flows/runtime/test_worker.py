@@ -75,6 +75,26 @@ def test_a_run_that_somebody_elses_worker_has_started_ends_with_that(monkeypatch
     assert tied == [(os.getppid(), signal.SIGTERM), (7, signal.SIGTERM)]
 
 
+LOGGING = """
+import logging, sys
+from prefect.logging.handlers import PrefectConsoleHandler
+from flows.runtime import worker
+worker.end_run_with_worker()
+for line in ("Crash detected!", "Finished in state Crashed"):
+    PrefectConsoleHandler(sys.stderr).handle(logging.makeLogRecord({"msg": line}))
+open("told", "w").close()
+"""
+
+
+def test_a_run_whose_log_nobody_reads_any_more_goes_on(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run((sys.executable, "-c", LOGGING), cwd=tmp_path, env=environment, stderr=writer, check=True)
+    os.close(writer)
+    assert (tmp_path / "told").exists()
+
+
 def test_a_signal_while_prefect_is_imported_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_module(name: str, run_name: str) -> NoReturn:
         assert sys.argv[1:7] == ["worker", "start", "--pool", "a pool", "--name", "a pool"]
