@@ -18,7 +18,7 @@ import requests
 
 from flows.runtime import labels
 
-WAITS_S = 120
+WAITS_S = 300  # on a machine with much to do a night takes minutes
 RETRAINING = ("python", "-m", "flows", "retraining")
 CRON, ZONE = "30 2 * * *", "Europe/Berlin"  # a moment that is twice in one night of the year, and never in another
 # Prefect's worker asks every ten seconds whether a run is due.
