@@ -39,7 +39,7 @@ STEPS = {
     "the branch": r"^subprocess.Popen .*'fetch'",
     "the end": r"^shutil.rmtree .*/retraining/checkout",
 }
-PATIENCE_S = 60  # with a schedule that ends
+PATIENCE_S = 120  # with a schedule that ends
 
 pytestmark = pytest.mark.long
 

@@ -80,7 +80,7 @@ async def all_clients(url: str, numbers: range) -> Counter[bool]:
     return sum(await asyncio.gather(*(client(url, one) for one in shares)), Counter())
 
 
-@pytest.mark.parametrize("requests", [20_000, pytest.param(200_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("requests", [20_000, pytest.param(200_000, marks=pytest.mark.registry)])
 def test_memory_is_flat_over_requests_of_all_kinds(tmp_path: Path, requests: int) -> None:
     with running(with_model(tmp_path)) as server:
         half = requests // 2
