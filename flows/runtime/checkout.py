@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from tasks.harness import section
+from tasks.harness import disk, section
 from tasks.harness.errors import StageError
 from tasks.params.download import WRITTEN
 
@@ -19,7 +19,7 @@ def check() -> None:
     """
     section.read()
     for name in (".", *WRITTEN, "dvc.lock"):
-        place = next(path for path in (Path(name), *Path(name).parents) if path.exists())
+        place = disk.nearest(Path(name))
         if not os.access(place, os.W_OK):
             place = place.absolute()
             raise StageError(f"{place} cannot be written to: a run needs the project in a folder that is yours")

@@ -1,11 +1,12 @@
 """What to say of an error of the system, where the sentence is all that a person gets."""
 
 import errno
-import shutil
 import tempfile
 from pathlib import Path
 
 from serving.champion import registry
+from tasks.harness import disk
+from tasks.harness.errors import of_system
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -16,11 +17,6 @@ def said(error: Exception) -> str:
         return str(error)
     if error.errno in FULL:
         places = (Path(), Path(".cache"), registry(), Path(tempfile.gettempdir()))
-        free, place = min((shutil.disk_usage(_there(place)).free, place.absolute()) for place in places)
-        return f"the disk is full ({free / 1e6:.0f} MB free in {place}): make room"
-    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-
-
-def _there(path: Path) -> Path:
-    """Return the nearest folder that is there."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        free_mb, place = min((disk.free_mb(place), place) for place in map(Path.absolute, places))
+        return f"the disk is full ({free_mb:.0f} MB free in {place}): make room"
+    return of_system(error)

@@ -34,6 +34,11 @@ def refusal(detail: ErrorDetails, at: tuple[str | int, ...] = ()) -> str:
     return f"{name} = {shown(detail['input'])}: {message[0].lower()}{message[1:]}"
 
 
+def of_system(error: OSError) -> str:
+    """Say what the system says of an error, and of which file."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+
+
 class StageError(Exception):
     """A stage cannot do its work; the message names the value at fault and what would be right."""
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from tasks.harness import lifeline, lock
-from tasks.harness.errors import InputsChanged, ParamsError, StageError
+from tasks.harness import disk, lifeline, lock
+from tasks.harness.errors import InputsChanged, ParamsError, StageError, of_system
 from tasks.harness.inputs import Inputs
 from tasks.harness.lock import Locked
 
@@ -126,9 +126,8 @@ def _replace(new: Path, place: Path) -> None:
 def _explain(error: OSError, name: str, outputs: Sequence[str]) -> str:
     where = ", ".join(outputs) or "its outputs"
     if error.errno == errno.ENOSPC and outputs:
-        existing = next(parent for parent in Path(outputs[0]).absolute().parents if parent.exists())
-        free_mb = shutil.disk_usage(existing).free / 1e6
+        free_mb = disk.free_mb(Path(outputs[0]).parent)
         return f"the disk is full ({free_mb:.0f} MB free); {where} not written: make room and run again"
     if isinstance(error, FileNotFoundError):
         return f"{error.filename} is missing: run the stages before this one too, with dvc repro {name}"
-    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; {where} not written"
+    return f"{of_system(error)}; {where} not written"
