@@ -72,8 +72,8 @@ def retraining(
     if deployment.id:
         end_run_with_worker()
         deployments.begin()
-        if said := deployments.overtaken():
-            return deployments.superseded(said)
+        if newer := deployments.overtaken():
+            return deployments.superseded(newer)
         deployments.fill_in()
     fields: dict[str, object] = {
         "path": path,
@@ -126,8 +126,8 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
         name = "TimedOut" if isinstance(failed, StageTimedOut) else "Failed"
         state = Failed(name=name, message=with_log(failed))  # raised, Prefect would say what it is called, and no log
     except (StageError, ParamsError, OSError) as refused:
-        logger.error(said(refused))
-        return Failed(message=said(refused))
+        logger.error(message := said(refused))
+        return Failed(message=message)
     except ProjectLocked as locked:
         state = Completed(name="Skipped", message=f"Skipped: {locked.holder} is at work")
     logger.log(logging.ERROR if state.is_failed() else logging.INFO, state.message)
