@@ -79,12 +79,17 @@ def put(url: str, cron: str, timezone: str) -> None:
         fill_in()
 
 
-def settle(client: SyncPrefectClient) -> None:
-    """End on the server the runs that no process is behind, as their worker was killed: they would run for ever."""
+def settle(client: SyncPrefectClient, by_hand: bool = False) -> None:
+    """End on the server the runs that no process is behind, as their worker has ended: they would run for ever.
+
+    Args:
+        by_hand: a person has ended it, and is not to be told that they crashed.
+    """
+    message = BY_HAND if by_hand else "The schedule that ran it had ended before it."
     for run in at_work(client):
-        ended = Cancelled if run.state_type == StateType.CANCELLING else Crashed
+        ended = Cancelled if by_hand or run.state_type == StateType.CANCELLING else Crashed
         send_states(client, run.id)
-        client.set_flow_run_state(run.id, ended(message="The schedule that ran it had ended before it."), force=True)
+        client.set_flow_run_state(run.id, ended(message=message), force=True)
 
 
 def at_work(client: SyncPrefectClient) -> list[FlowRun]:
@@ -124,8 +129,7 @@ def _has_runs(client: SyncPrefectClient, cancel: bool) -> bool:
 def cancel_rest(url: str) -> None:
     """Have the runs that the worker had taken on when it ended be cancelled, too."""
     with suppress(httpx.HTTPError), _asking(url) as client:
-        for run in at_work(client):
-            client.set_flow_run_state(run.id, Cancelled(message=BY_HAND), force=True)
+        settle(client, by_hand=True)
 
 
 @contextmanager
