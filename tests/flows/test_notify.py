@@ -31,6 +31,7 @@ from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server
 from tasks.harness.errors import StageError
 from tests.support.loopback import answering
+from tests.support.nights import free_port
 from tests.support.params import write_params
 
 SOON_S = 30
@@ -79,15 +80,12 @@ def webhook() -> Iterator[Webhook]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project, the working directory, with a Prefect of its own."""
     folder = tmp_path_factory.mktemp("notify")
-    with pytest.MonkeyPatch.context() as patch, socket.socket() as free:
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("URL", raising=False)
         patch.setenv("PREFECT_HOME", str(folder / "home"))  # for the server, which is a process of its own
         write_params()
-        free.bind((server.HOST, 0))
-        port = free.getsockname()[1]
-        free.close()
-        own = {PREFECT_API_URL: None, PREFECT_HOME: folder / "home", PREFECT_SERVER_API_PORT: port}
+        own = {PREFECT_API_URL: None, PREFECT_HOME: folder / "home", PREFECT_SERVER_API_PORT: free_port()}
         with temporary_settings(own):
             yield folder
 
