@@ -21,6 +21,11 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
+def too_many_open(error: BaseException) -> bool:
+    """Tell whether an error says that no more files can be opened: the fault of the process, and not of the file."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
 def printable(text: str) -> str:
     """Escape what cannot be printed: a terminal would obey an escape sequence, and a line break would fake a line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from serving.files import open_regular
+from serving.files import open_regular, too_many_open
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -39,6 +39,7 @@ def read(path: Path, content: bytes | None = None) -> Image.Image:
 
     Raises:
         ImageError: the file is missing, no regular file, broken, animated, too large, or in another format.
+        OSError: no more files can be opened.
     """
     try:
         source = _open(path) if content is None else io.BytesIO(content)
@@ -60,6 +61,8 @@ def read(path: Path, content: bytes | None = None) -> Image.Image:
     except (
         Exception
     ) as error:  # Pillow's parsers raise almost any on broken files, struct.error and TypeError among them
+        if too_many_open(error):
+            raise
         raise ImageError(f"{path}: broken image ({error})") from None
 
 
@@ -69,6 +72,8 @@ def _open(path: Path) -> BinaryIO:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except OSError as error:
+        if too_many_open(error):
+            raise
         raise ImageError(f"{path}: {error.strerror}") from None
 
 

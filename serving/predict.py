@@ -70,6 +70,8 @@ def main() -> int:
         return _images(Predictor(path, arguments.provider, content=content), names)
     except (SessionError, FolderError) as error:
         sys.exit(f"predict: {printable(str(error))}")
+    except OSError as error:  # no fault of an image's, which is an ImageError
+        sys.exit(f"predict: {printable(f'{error.filename}: {error.strerror}')}")
 
 
 def _images(predictor: Predictor, names: list[str]) -> int:

@@ -30,6 +30,7 @@ def classify(predictor: Predictor, folder: Path, paths: list[str]) -> list[Row]:
 
     Raises:
         SessionError: the model does not run.
+        OSError: no more files can be opened.
     """
     images: list[NDArray[np.uint8]] = []
     errors: dict[str, str] = {}

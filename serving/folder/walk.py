@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.files import too_many_open
 from serving.images import SUFFIXES
 
 
@@ -22,6 +23,9 @@ def walk(root: Path) -> Iterator[Found]:
 
     Links are followed. A folder that they lead to again is entered once: where it comes first by name, so that the
     paths are the same each time.
+
+    Raises:
+        OSError: no more files can be opened.
     """
     seen: set[str] = set()
     folders = [""]
@@ -42,6 +46,8 @@ def walk(root: Path) -> Iterator[Found]:
                     elif entry.name.lower().endswith(SUFFIXES):
                         yield Found(path, _stamp(entry))
         except OSError as error:
+            if too_many_open(error):
+                raise
             yield Found(folder, "folder", error.strerror)
         folders += sorted(below, reverse=True)
 

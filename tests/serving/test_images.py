@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from serving.images import ImageError, decode
+from tests.support.exhausted import no_more_files
 
 SHAPE = (28, 28, 1)
 
@@ -138,3 +139,9 @@ def test_a_file_that_becomes_a_fifo_after_the_look_at_it_is_not_waited_for(monke
     monkeypatch.setattr(Path, "stat", lambda _: regular)
     with pytest.raises(ImageError, match="not a PNG, JPEG, WebP or BMP image"):
         decode(Path("fifo.png"), SHAPE)
+
+
+def test_that_no_more_files_can_be_opened_is_no_fault_of_an_images(pixels: np.ndarray) -> None:
+    path = save(pixels)
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        decode(path, SHAPE)

@@ -27,6 +27,7 @@ from tasks.model.batches import predict as torch_predict
 from tasks.model.classifier import load
 from tasks.prepared import Images, Split
 from tests.support import served
+from tests.support.exhausted import no_more_files
 from tests.support.params import ROOT, write_params
 
 
@@ -240,6 +241,21 @@ def test_a_model_that_fails_while_it_runs_ends_it_in_one_sentence(
     monkeypatch.setattr(sys, "argv", ["predict", "--model=model.onnx", "1.png", "2.png"])
     with pytest.raises(SystemExit, match=r"^predict: model.onnx failed on images \(1, 4, 4, 1\): .*Reshape[^\n]*$"):
         predict.main()
+
+
+def test_that_no_more_files_can_be_opened_ends_it_in_one_sentence(
+    run_predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("1.png")
+    answer = predict.answer
+
+    def exhausted(predictor: Predictor, path: Path) -> str:
+        with no_more_files():
+            return answer(predictor, path)
+
+    monkeypatch.setattr(predict, "answer", exhausted)
+    with pytest.raises(SystemExit, match=r"^predict: 1\.png: Too many open files$"):
+        run_predict("1.png")
 
 
 def command(*arguments: str, **options: Any) -> "subprocess.Popen[str]":

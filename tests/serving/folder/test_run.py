@@ -372,3 +372,34 @@ def test_a_process_that_is_ended_goes_on_to_the_same_rows(
     assert re.search(r"predict: 100 images, \d+ of them done before", answer.stderr)
     predict(Path("never stopped.csv"))
     assert OUT.read_bytes() == Path("never stopped.csv").read_bytes()
+
+
+# A run that may open no more files once it comes to the image that is named.
+EXHAUSTED = """
+import sys
+from serving import predict
+from serving.folder import run
+from tests.support.exhausted import no_more_files
+classify, last = run.classify, sys.argv.pop()
+def exhausted(predictor, folder, paths):
+    if last not in paths:
+        return classify(predictor, folder, paths)
+    with no_more_files():
+        return classify(predictor, folder, paths)
+run.classify = exhausted
+sys.exit(predict.main())
+"""
+
+
+def test_that_no_more_files_can_be_opened_ends_the_run_and_what_was_done_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    put(*(f"{number}.png" for number in range(9)))
+    words = (sys.executable, "-c", EXHAUSTED, *WORDS, "6.png")
+    answer = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr.splitlines()[-1]) == (1, "predict: photos/6.png: Too many open files")
+    assert not OUT.exists()
+    answer = subprocess.run((*words[:-1], "none"), check=True, capture_output=True, text=True)
+    assert "predict: 9 images, 6 of them done before\n" in answer.stderr
+    assert [row[2] for row in rows()] == [""] * 9

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.folder.walk import Found, walk
+from tests.support.exhausted import no_more_files
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +80,9 @@ def test_a_folder_that_cannot_be_looked_into_is_named_with_the_reason(tmp_path: 
     assert (image.path, image.error) == ("1.png", None)
     assert shut.path.endswith("/" + "d" * 250)
     assert shut.error == "File name too long"
+
+
+def test_that_no_more_files_can_be_opened_is_no_fault_of_a_folders() -> None:
+    put("folder/1.png")
+    with no_more_files(), pytest.raises(OSError, match="Too many open files"):
+        paths()
