@@ -85,7 +85,7 @@ def settle(client: SyncPrefectClient, by_hand: bool = False) -> None:
     Args:
         by_hand: a person has ended it, and is not to be told that they crashed.
     """
-    message = BY_HAND if by_hand else "The schedule that ran it had ended before it."
+    message = BY_HAND if by_hand else "The worker that ran it had ended before it."
     for run in at_work(client):
         ended = Cancelled if by_hand or run.state_type == StateType.CANCELLING else Crashed
         send_states(client, run.id)
@@ -100,36 +100,36 @@ def at_work(client: SyncPrefectClient) -> list[FlowRun]:
     )
 
 
-def wait_for_runs(url: str, within_s: float, cancel: bool) -> bool:
-    """Wait until the server at `url` knows how the runs of this checkout have ended, and return whether it answers.
+def cancel(url: str, within_s: float) -> bool:
+    """Have the worker end the runs of this checkout, as if somebody had pressed the button in the UI, and wait for it.
 
-    Args:
-        cancel: have the worker end them, as if somebody had pressed the button in the UI: of that nobody is told.
+    Returns:
+        Whether the server at `url` answers.
     """
     deadline = time.monotonic() + within_s
     try:
         with _asking(url) as client:
-            while time.monotonic() < deadline and _has_runs(client, cancel):
+            while time.monotonic() < deadline and _cancelling(client):
                 time.sleep(ASKED_EVERY_S)
     except httpx.TransportError:
         return False
     return True
 
 
-def _has_runs(client: SyncPrefectClient, cancel: bool) -> bool:
+def _cancelling(client: SyncPrefectClient) -> bool:
     with suppress(httpx.HTTPStatusError):  # the server has much to do
         runs = at_work(client)
         for run in runs:
-            if cancel and run.state_type != StateType.CANCELLING:
+            if run.state_type != StateType.CANCELLING:
                 client.set_flow_run_state(run.id, Cancelling(message=BY_HAND))
         return bool(runs)
     return True
 
 
-def cancel_rest(url: str) -> None:
-    """Have the runs that the worker had taken on when it ended be cancelled, too."""
+def settle_at(url: str, by_hand: bool) -> None:
+    """Do as `settle` on the server at `url`, if it answers: else the next schedule does."""
     with suppress(httpx.HTTPError), _asking(url) as client:
-        settle(client, by_hand=True)
+        settle(client, by_hand)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -23,6 +23,7 @@ from flows.runtime import checkout, clone, night, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import ServerError
 from flows.runtime.stopped import STOPPED_BY, Stopped, stop
+from flows.runtime.worker import PID
 from tasks.__main__ import STAGES
 from tasks.harness.errors import ParamsError, StageError
 
@@ -130,11 +131,12 @@ def _working(url: str, cron: str, zone: str) -> Iterator["subprocess.Popen[bytes
     try:
         server.note(process, WORKER)
         yield process
-        deployments.wait_for_runs(url, ENDS_WITHIN_S, cancel=False)  # the worker has ended, its run is about to
+        _let_end(process, _at_work, ENDS_WITHIN_S)  # unless the worker, as it ended, has killed its run
+        deployments.settle_at(url, by_hand=False)
     except Stopped:
-        if deployments.wait_for_runs(url, ENDS_WITHIN_S, cancel=True):
+        if deployments.cancel(url, ENDS_WITHIN_S):
             _end(process)
-            deployments.cancel_rest(url)
+            deployments.settle_at(url, by_hand=True)
         else:
             _kill(process)
         raise
@@ -172,19 +174,33 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     """
     runs = _runs(process)
     process.kill()
-    with suppress(psutil.NoSuchProcess):
-        for started in runs:
-            started.terminate()
-        deadline = time.monotonic() + STAGE_ENDS_WITHIN_S
-        while any(map(_has_a_stage, runs)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        for started in filter(_at_work, runs):
+    for run in runs:
+        with suppress(psutil.NoSuchProcess):
+            run.terminate()
+    _let_end(process, _has_started_another, STAGE_ENDS_WITHIN_S)
+
+
+def _let_end(
+    process: "subprocess.Popen[bytes]", is_waited_for: Callable[[psutil.Process], bool], within_s: float
+) -> None:
+    """Wait for what a worker that has ended had started, and kill what is left of it then."""
+    deadline = time.monotonic() + within_s
+    while any(map(is_waited_for, _started_by(process))) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for started in _started_by(process):
+        with suppress(psutil.NoSuchProcess):
             started.kill()
 
 
-def _has_a_stage(run: psutil.Process) -> bool:
+def _started_by(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    """Find the run of a worker, its stage and so on: their environment names the worker, whoever their parent is."""
+    found = psutil.process_iter(["environ"])
+    return [one for one in found if (one.info["environ"] or {}).get(PID) == str(process.pid) and _at_work(one)]
+
+
+def _has_started_another(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return any(map(_at_work, run.children()))
+        return any(map(_at_work, process.children()))
     return False
 
 

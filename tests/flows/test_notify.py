@@ -216,7 +216,7 @@ def test_what_a_schedule_that_was_killed_has_left_is_told_at_once_but_not_what_a
         deployments.settle(client)
         states = [client.read_flow_run(run).state_name for run in (crashed, cancelled)]
     assert states == ["Crashed", "Cancelled"]
-    assert webhook.got.get(timeout=SOON_S)["message"].startswith("The schedule that ran it had ended before it.\n")
+    assert webhook.got.get(timeout=SOON_S)["message"].startswith("The worker that ran it had ended before it.\n")
     assert titles(webhook) == []
 
 
@@ -225,25 +225,23 @@ def test_runs_that_are_waited_for_are_cancelled_if_a_person_has_ended_their_sche
 ) -> None:
     run = due(Pending(), Running())
     with get_client(sync_client=True) as client:
-        assert deployments.wait_for_runs(used.url, 0.5, cancel=False)
-        assert client.read_flow_run(run).state_name == "Running"
         worker = Timer(1, client.set_flow_run_state, (run, Cancelled()), {"force": True})
         worker.start()
         began = time.monotonic()
-        assert deployments.wait_for_runs(used.url, SOON_S, cancel=True)
+        assert deployments.cancel(used.url, SOON_S)
         worker.join()
         assert time.monotonic() - began < SOON_S
         names = [state.name for state in client.read_flow_run_states(run)]
         assert names == ["Scheduled", "Pending", "Running", "Cancelling", "Cancelled"]
         rest = due(Pending())
-        deployments.cancel_rest(used.url)
+        deployments.settle_at(used.url, by_hand=True)
         assert client.read_flow_run(rest).state_name == "Cancelled"
 
 
 def test_runs_on_a_server_that_does_not_answer_are_not_waited_for() -> None:
     began = time.monotonic()
-    assert not deployments.wait_for_runs("http://127.0.0.1:9/api", SOON_S, cancel=True)
-    deployments.cancel_rest("http://127.0.0.1:9/api")
+    assert not deployments.cancel("http://127.0.0.1:9/api", SOON_S)
+    deployments.settle_at("http://127.0.0.1:9/api", by_hand=True)
     assert time.monotonic() - began < SOON_S
 
 

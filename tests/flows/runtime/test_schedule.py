@@ -20,7 +20,7 @@ import pytest
 from prefect.server.schemas.schedules import CronSchedule
 
 from flows import overrides
-from flows.runtime import deployments, project_lock, schedule, server
+from flows.runtime import deployments, project_lock, schedule, server, worker
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server, ServerError
 from tasks.harness.section import PARAMS
@@ -52,16 +52,16 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
 
 
 @pytest.fixture(autouse=True)
-def waited(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """For the runs of which server, which answers, it has waited, and whether it had them cancelled, and the rest."""
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """On which server, which answers, the runs were settled, and the rest of them, and whether as ended by a person."""
     calls: list[tuple[str, bool]] = []
 
-    def wait_for_runs(url: str, _: float, cancel: bool) -> bool:
-        calls.append((url, cancel))
+    def cancel(url: str, _: float) -> bool:
+        calls.append((url, True))
         return True
 
-    monkeypatch.setattr(deployments, "wait_for_runs", wait_for_runs)
-    monkeypatch.setattr(deployments, "cancel_rest", lambda url: calls.append((f"rest at {url}", True)))
+    monkeypatch.setattr(deployments, "cancel", cancel)
+    monkeypatch.setattr(deployments, "settle_at", lambda url, by_hand: calls.append((f"rest at {url}", by_hand)))
     return calls
 
 
@@ -81,7 +81,7 @@ def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
 def test_where_its_runs_are_is_said_and_told_to_who_starts_them(
     exit_code: ExitCode,
     deployed: list[tuple[str, str, str]],
-    waited: list[tuple[str, bool]],
+    settled: list[tuple[str, bool]],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     code = exit_code(("sh", "-c", "echo $PREFECT_API_URL; exit 3"))
@@ -89,7 +89,7 @@ def test_where_its_runs_are_is_said_and_told_to_who_starts_them(
     said = "Retraining is scheduled; its runs are at http://127.0.0.1:4200. Ctrl-C ends it."
     assert sorted(capfd.readouterr().out.splitlines()) == sorted([said, URL])
     assert deployed == [(URL, "0 3 * * *", "Europe/Berlin")]
-    assert waited == [(URL, False)], "that of a worker which has ended is about to tell how it did"
+    assert settled == [(f"rest at {URL}", False)], "what its worker, as it ended, may have killed"
 
 
 def test_what_cannot_be_deployed_is_the_reason(exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,13 +149,13 @@ except KeyboardInterrupt:
 def test_a_signal_ends_it_and_the_runs_that_it_started(
     number: signal.Signals,
     exit_code: ExitCode,
-    waited: list[tuple[str, bool]],
+    settled: list[tuple[str, bool]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     signal.signal(number, lambda *_: None)  # one that the schedule did not take would end this process
     assert exit_code((sys.executable, "-c", SERVING, str(int(number)))) == 128 + number
     assert capsys.readouterr().err == "schedule: ended; its runs, too\n"
-    assert waited == [(URL, True), (f"rest at {URL}", True)]
+    assert settled == [(URL, True), (f"rest at {URL}", True)]
     assert sorted(path.name for path in Path().glob("run.*")) == ["run.let.end", "run.pid", "run.ready", "run.told"]
     run = int(Path("run.pid").read_text())
     assert not psutil.pid_exists(run)
@@ -164,8 +164,8 @@ def test_a_signal_ends_it_and_the_runs_that_it_started(
 def test_where_the_server_does_not_answer_a_signal_ends_the_run_with_its_stage_alone(
     exit_code: ExitCode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployments, "wait_for_runs", lambda *_, **__: False)
-    monkeypatch.setattr(deployments, "cancel_rest", lambda _: pytest.fail("it was asked once more"))
+    monkeypatch.setattr(deployments, "cancel", lambda *_: False)
+    monkeypatch.setattr(deployments, "settle_at", lambda *_, **__: pytest.fail("it was asked once more"))
 
     def interrupt() -> None:
         wait_until_there("run.started")
@@ -208,20 +208,25 @@ signal.signal(signal.SIGTERM, end_stage)
 open("run.started", "w").close()
 time.sleep(60)  # whether or not its stage has ended, as one that tries to tell the server
 """
-SERVING_ONE = "import subprocess, sys; subprocess.run((sys.executable, '-c', *sys.argv[1:]))"
+# As the worker does, it says in the environment of its run which process has started that.
+SERVING_ONE = f"""
+import os, subprocess, sys
+os.environ["{worker.PID}"] = str(os.getpid())
+subprocess.run((sys.executable, "-c", *sys.argv[1:]))
+"""
 
 
-def running() -> list[psutil.Process]:
+def running(program: str = RUN) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["cmdline", "status"])
-        if RUN in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
+        if program in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE
     ]
 
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["a run that ends its stage", "one that hangs"])
 def test_once_its_server_has_gone_it_ends_with_its_runs(
-    in_order: bool, exit_code: ExitCode, waited: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+    in_order: bool, exit_code: ExitCode, settled: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "STAGE_ENDS_WITHIN_S", 30 if in_order else 0.3)
     monkeypatch.setattr(Server, "answers", lambda _: not Path("run.started").exists())
@@ -230,11 +235,45 @@ def test_once_its_server_has_gone_it_ends_with_its_runs(
     code = exit_code((sys.executable, "-c", SERVING_ONE, RUN, *["in order"] * in_order))
     assert code == f"schedule: Prefect's server at {URL} has gone; its runs are ended, too"
     assert Path("run.ended").exists() is in_order
-    assert waited == []
+    assert settled == []
     assert time.monotonic() - began < 20
     while left := running():  # one that was killed is there until the system has had time for it
         assert time.monotonic() - began < 20, left
         time.sleep(0.1)
+
+
+# Its run goes on until it is told to end; without a grace it does not end then, either.
+LEAVING_ONE = f"""
+import os, signal, subprocess, sys
+os.environ["{worker.PID}"] = str(os.getpid())
+subprocess.Popen((sys.executable, "-c", *sys.argv[1:]), start_new_session=True)
+while not os.path.exists("run.started"):
+    pass
+"""
+LEFT = """
+import sys, time
+open("run.started", "w").close()
+time.sleep(float(sys.argv[1]))
+open("run.ended", "w").close()
+"""
+
+
+@pytest.mark.parametrize("for_s", [1, 60], ids=["a run that ends", "one that does not"])
+def test_a_worker_that_ends_is_the_reason_once_its_runs_have_ended_or_were_killed(
+    for_s: int, exit_code: ExitCode, settled: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "ENDS_WITHIN_S", 0.3 if for_s == 60 else 30)
+    settle_at = deployments.settle_at
+
+    def settling(url: str, by_hand: bool) -> None:
+        assert not running(LEFT)
+        settle_at(url, by_hand)
+
+    monkeypatch.setattr(deployments, "settle_at", settling)
+    code = exit_code((sys.executable, "-c", LEAVING_ONE, LEFT, str(for_s)))
+    assert code == "schedule: Prefect's worker ended with exit code 0; the lines above say why"
+    assert Path("run.ended").exists() is (for_s == 1)
+    assert settled == [(f"rest at {URL}", False)]
 
 
 def test_a_server_that_has_gone_is_the_reason_where_its_worker_failed(
