@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC
 from uuid import UUID
 
 import httpx
@@ -34,9 +33,9 @@ from prefect.settings import (
     temporary_settings,
 )
 from prefect.states import Cancelled, Cancelling, Completed, Crashed
-from prefect.types import DateTime
 from prefect.workers.process import ProcessWorker
 
+from flows.promotion import history
 from flows.runtime import form, labels, night
 from flows.runtime.server import HANGS_AFTER_S, ServerError
 
@@ -184,7 +183,7 @@ def overtaken() -> str | None:
         due = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-                expected_start_time=FlowRunFilterExpectedStartTime(before_=DateTime.now(UTC)),
+                expected_start_time=FlowRunFilterExpectedStartTime.model_validate({"before_": history.now()}),
             ),
             deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[this.deployment_id])),
             sort=FlowRunSort.EXPECTED_START_TIME_ASC,

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Timer
@@ -19,13 +20,14 @@ import pytest
 import requests
 from prefect import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_API_PORT, temporary_settings
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running
 
 from flows import notify
+from flows.promotion import history
 from flows.runtime import deployments, labels, notices, project_lock, server
 from flows.runtime.project_lock import ProjectLocked
 from flows.runtime.server import Server
@@ -218,6 +220,28 @@ def test_what_a_schedule_that_was_killed_has_left_is_told_at_once_but_not_what_a
     assert states == ["Crashed", "Cancelled"]
     assert webhook.got.get(timeout=SOON_S)["message"].startswith("The worker that ran it had ended before it.\n")
     assert titles(webhook) == []
+
+
+def test_of_nights_that_were_missed_the_newest_is_run(
+    used: Server, deployment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_flow_runs() if run.auto_scheduled and run.state_name == "Scheduled"]
+        first, second, third, fourth = sorted(runs, key=lambda run: str(run.expected_start_time))[:4]
+        now = datetime.fromisoformat(str(third.expected_start_time)) + timedelta(minutes=1)
+        monkeypatch.setattr(history, "now", lambda: now)
+
+        def begins(run: FlowRun) -> str | None:
+            client.set_flow_run_state(run.id, Running(), force=True)
+            monkeypatch.setattr(deployments, "flow_run", SimpleNamespace(id=run.id))
+            return deployments.overtaken()
+
+        assert begins(first) == f"Superseded by the run that was due at {third.expected_start_time:%F %R} UTC"
+        assert begins(third) is None
+        states = [client.read_flow_run(run.id).state_name for run in (first, second, third, fourth)]
+        assert states == ["Running", "Superseded", "Running", "Scheduled"]
+        for run in (first, third):
+            client.set_flow_run_state(run.id, Completed(), force=True)
 
 
 def test_runs_that_are_waited_for_are_cancelled_if_a_person_has_ended_their_schedule(
