@@ -74,7 +74,6 @@ def retraining(
         deployments.begin()
         if newer := deployments.overtaken():
             return deployments.superseded(newer)
-        deployments.fill_in()
     fields: dict[str, object] = {
         "path": path,
         "image_size": image_size,

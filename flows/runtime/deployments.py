@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
@@ -38,8 +39,9 @@ from prefect.workers.process import ProcessWorker
 from flows.promotion import history
 from flows.runtime import form, labels, night
 from flows.runtime.server import HANGS_AFTER_S, ServerError
+from tasks.harness.errors import ParamsError, StageError
 
-ON_DEMAND = "on demand"  # the deployment whose form has the values of now
+ON_DEMAND = "on demand"  # the deployment whose form shows what is committed
 DEPLOY = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
 BY_ITSELF = "AUTOMATION"  # as the server calls what started a run
 AT_WORK = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
@@ -75,7 +77,29 @@ def put(url: str, cron: str, timezone: str) -> None:
         if answer.returncode:
             raise ServerError(f"prefect.yaml cannot be deployed:\n{answer.stdout}{answer.stderr}".rstrip())
         settle(client)
-        fill_in()
+
+
+class Form:
+    """The form of the deployment *on demand* on the server at `url`: it shows what is committed."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.committed = ""  # which params.yaml that is; one that is refused is not shown, and said once
+
+    def follow(self) -> None:
+        """Show what has been committed since; where git or the server has no answer, they are asked the next time."""
+        with suppress(StageError, httpx.HTTPError, ObjectNotFound):
+            if (committed := night.committed_as()) == self.committed:
+                return
+            try:
+                values = DeploymentUpdate(parameters=form.shown())
+            except ParamsError as error:
+                print(f"the form still shows what was committed before: {error}", flush=True)
+            else:
+                with _asking(self.url) as client:
+                    found = client.read_deployment_by_name(f"retraining/{ON_DEMAND} in {labels.checkout()}")
+                    client.update_deployment(found.id, values)
+            self.committed = committed
 
 
 def settle(client: SyncPrefectClient, by_hand: bool = False) -> None:
@@ -148,18 +172,6 @@ def send_states(client: SyncPrefectClient, run: UUID) -> None:
     for state in client.read_flow_run_states(run):
         resource = {"prefect.resource.id": f"prefect.flow-run.{run}"}
         emit_event(f"prefect.flow-run.{state.name}", resource, occurred=state.timestamp, id=state.id)
-
-
-def fill_in() -> None:
-    """Show in the form what is committed now.
-
-    Raises:
-        ParamsError, StageError: see `night.committed`.
-    """
-    values = DeploymentUpdate(parameters=form.shown())
-    with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name(f"retraining/{ON_DEMAND} in {labels.checkout()}")
-        client.update_deployment(found.id, values)
 
 
 def begin() -> None:

@@ -83,6 +83,15 @@ def committed() -> Params:
     return section.parse(Params, document, f"{PARAMS}, as committed,")
 
 
+def committed_as() -> str:
+    """Return what git calls params.yaml as it was committed: while that is the same, so is the file.
+
+    Raises:
+        StageError: nothing was committed.
+    """
+    return git(home(), "rev-parse", "--verify", f"HEAD:./{PARAMS}").rstrip("\n")
+
+
 def edits() -> str | None:
     """Say which edits of the person's tree a night leaves out, because they are not committed; None: there are none."""
     changed = git(home(), "diff", "--name-only", "--relative", "-z", "HEAD").split("\0")[:-1]

@@ -103,14 +103,21 @@ def run(cron: str, zone: str) -> None:
     try:
         with project_lock.hold(path=project_lock.SCHEDULE):
             server.end(WORKER)  # of a schedule that was killed
-            with server.for_schedule() as used, _working(used.url, cron, zone) as process:
+            with server.for_schedule() as used, _working(used.url, cron, zone) as (process, follow):
                 where = used.url.removesuffix("/api")
                 print(f"Retraining is scheduled; its runs are at {where}. Ctrl-C ends it.", flush=True)
-                gone = used.wait_until_gone(lambda: process.poll() is not None) or not used.answers()
+
+                def over() -> bool:
+                    follow()
+                    return process.poll() is not None
+
+                gone = used.wait_until_gone(over) or not used.answers()
                 if gone:
                     server.kill(server.SCHEDULE)  # first, so that what the runs ask of one that hangs fails at once
                     _kill(process)
+                    print(flush=True)  # who was killed may have been in the middle of a line; likewise below
                     raise ServerError(f"Prefect's server at {used.url} has gone; its runs are ended, too")
+        print(flush=True)
         sys.exit(f"schedule: Prefect's worker ended with exit code {process.returncode}; the lines above say why")
     except ServerError as error:
         sys.exit(f"schedule: {error}")
@@ -122,15 +129,20 @@ def run(cron: str, zone: str) -> None:
 
 
 @contextmanager
-def _working(url: str, cron: str, zone: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Deploy, and run a worker in a process of its own, which ends, with the run that it has started, with the body."""
+def _working(url: str, cron: str, zone: str) -> Iterator[tuple["subprocess.Popen[bytes]", Callable[[], None]]]:
+    """Deploy, and run a worker in a process of its own, which ends, with the run that it has started, with the body.
+
+    Yields the process, and what has the form show what is committed by then.
+    """
     from flows.runtime import deployments  # see flows.train
 
     deployments.put(url, cron, zone)
+    form = deployments.Form(url)
+    form.follow()
     process = subprocess.Popen(deployments.worker(), env={**os.environ, "PREFECT_API_URL": url}, process_group=0)
     try:
         server.note(process, WORKER)
-        yield process
+        yield process, form.follow
         _let_end(process, _at_work, ENDS_WITHIN_S)  # unless the worker, as it ended, has killed its run
         deployments.settle_at(url, by_hand=False)
     except Stopped:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,7 +126,11 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
 
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
     git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", "strict", "params.yaml")
-    prefect.start(epochs=1)
+    deadline = time.monotonic() + WAITS_S
+    while prefect.deployment("on demand")["parameters"]["epochs"] != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    prefect.start()
     printed = wait_for(schedule, r"Flow run .* Finished in state Failed$")
     assert sum("export: parity failed" in line for line in printed) == 1
     assert "log: .cache/retraining/kept/logs/export.log\n" in printed

@@ -65,6 +65,14 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     return calls
 
 
+@pytest.fixture(autouse=True)
+def followed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """On which server the form was brought to what is committed, each time."""
+    calls: list[str] = []
+    monkeypatch.setattr(deployments.Form, "follow", lambda form: calls.append(form.url))
+    return calls
+
+
 @pytest.fixture
 def exit_code(monkeypatch: pytest.MonkeyPatch) -> ExitCode:
     """Run a schedule with `command` as its worker, and return what it exits with."""
@@ -87,7 +95,7 @@ def test_where_its_runs_are_is_said_and_told_to_who_starts_them(
     code = exit_code(("sh", "-c", "echo $PREFECT_API_URL; exit 3"))
     assert code == "schedule: Prefect's worker ended with exit code 3; the lines above say why"
     said = "Retraining is scheduled; its runs are at http://127.0.0.1:4200. Ctrl-C ends it."
-    assert sorted(capfd.readouterr().out.splitlines()) == sorted([said, URL])
+    assert sorted(capfd.readouterr().out.splitlines()) == sorted(["", said, URL])
     assert deployed == [(URL, "0 3 * * *", "Europe/Berlin")]
     assert settled == [(f"rest at {URL}", False)], "what its worker, as it ended, may have killed"
 
@@ -190,7 +198,7 @@ def test_what_does_not_end_is_killed(exit_code: ExitCode, monkeypatch: pytest.Mo
     monkeypatch.setattr(schedule, "ENDS_WITHIN_S", 0.3)
     monkeypatch.setattr(schedule, "WORKER_ENDS_WITHIN_S", 0.3)
     monkeypatch.setattr(deployments, "worker", lambda: ("sh", "-c", "trap '' INT TERM; touch ready; sleep 60"))
-    with schedule._working(URL, "0 3 * * *", "UTC") as process:
+    with schedule._working(URL, "0 3 * * *", "UTC") as (process, _):
         wait_until_there("ready")
     assert process.returncode == -signal.SIGKILL
 
@@ -274,6 +282,14 @@ def test_a_worker_that_ends_is_the_reason_once_its_runs_have_ended_or_were_kille
     assert code == "schedule: Prefect's worker ended with exit code 0; the lines above say why"
     assert Path("run.ended").exists() is (for_s == 1)
     assert settled == [(f"rest at {URL}", False)]
+
+
+def test_the_form_follows_what_is_committed_for_as_long_as_the_schedule_runs(
+    exit_code: ExitCode, followed: list[str]
+) -> None:
+    exit_code(("sleep", "0.5"))
+    assert set(followed) == {URL}
+    assert len(followed) > 5, "before the first run can begin, and every ASKED_EVERY_S"
 
 
 def test_a_server_that_has_gone_is_the_reason_where_its_worker_failed(
