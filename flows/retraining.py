@@ -7,8 +7,9 @@ Run:    by the deployments of prefect.yaml, see flows/runtime/schedule.py
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from traceback import format_exception_only
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
@@ -20,8 +21,9 @@ from pydantic.json_schema import SkipJsonSchema
 
 from flows import overrides
 from flows.promote import Refused, Waits, find, promote
-from flows.promotion import arrivals, judgement, shared, store, tags, waiting
-from flows.promotion.candidate import of_models, of_registry
+from flows.promotion import arrivals, judgement, shared, store, tags, unjudged, waiting
+from flows.promotion.candidate import Candidate, of_models, of_registry
+from flows.promotion.history import Entry
 from flows.report import nights
 from flows.runtime import branches, deployments, form, labels, night, project_lock
 from flows.runtime.clone import Clone
@@ -32,7 +34,8 @@ from flows.runtime.worker import end_run_with_worker
 from flows.training import learn, prepare
 from serving.champion import registry
 from tasks.data.datasets import DATASETS
-from tasks.dvc import StageFailed, StageTimedOut, log_path
+from tasks.dvc import StageFailed, StageRun, StageTimedOut, log_path
+from tasks.gates.verdict import Verdict
 from tasks.harness.errors import ParamsError, StageError, listed
 from tasks.harness.section import Seed
 from tasks.params import whole
@@ -41,11 +44,16 @@ from tasks.params.whole import Params
 from tasks.prepared import Split
 
 PROMOTED, WAITING = "Promoted", "Waiting"
+KEPT = (PROMOTED, branches.REFUSED, WAITING)  # of these a branch is made
 REASONS = 3  # in a state's message
 Version = Annotated[str, Field(min_length=store.SHORTEST, max_length=64, pattern="^[0-9a-f]*$")]
 
 
-@flow(name="retraining", flow_run_name=labels.run_name)
+class Blocked(Exception):
+    """Nothing is to be trained, because of the data."""
+
+
+@flow(name="retraining", flow_run_name=labels.run_name, on_crashed=[unjudged.crashed])
 def retraining(
     recipe: form.Recipe | SkipJsonSchema[None] = None,
     path: form.Text | SkipJsonSchema[None] = None,
@@ -91,7 +99,7 @@ def retraining(
     return at_night(act)
 
 
-@flow(name="promotion", flow_run_name=labels.run_name)
+@flow(name="promotion", flow_run_name=labels.run_name, on_crashed=[unjudged.crashed])
 def promotion(version: Version, reason: form.Text) -> State[Any]:
     """Put a model that waits for approval into service, or one that was there, if it passes once more.
 
@@ -115,21 +123,25 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
         act: is called with the checkout, the working directory, and with what a person is to know of this run.
     """
     quieten()
-    logger = get_run_logger()
+    remarks: list[str] = []
     try:
         with project_lock.hold(path=project_lock.NIGHT), night.checkout() as checkout:
-            state = act(checkout, [edits] if (edits := night.edits()) else [])
+            remarks += [edits] if (edits := night.edits()) else []
+            state = act(checkout, remarks)
             state.message = "; ".join((str(state.message), *shared_with_others()))
-            state = told(state)
     except StageFailed as failed:
         name = "TimedOut" if isinstance(failed, StageTimedOut) else "Failed"
         state = Failed(name=name, message=with_log(failed))  # raised, Prefect would say what it is called, and no log
     except (StageError, ParamsError, OSError) as refused:
-        logger.error(message := said(refused))
-        return Failed(message=message)
+        state = Failed(message=said(refused))
     except ProjectLocked as locked:
         state = Completed(name="Skipped", message=f"Skipped: {locked.holder} is at work")
-    logger.log(logging.ERROR if state.is_failed() else logging.INFO, state.message)
+    except BaseException as other:  # of which Prefect makes a state: a mistake of ours, or a signal
+        name = "Failed" if isinstance(other, Exception) else "Stopped"
+        unjudged.write(registry(), name, format_exception_only(other)[-1].rstrip(), this_run(), remarks)
+        raise
+    state = told(state, remarks)
+    get_run_logger().log(logging.ERROR if state.is_failed() else logging.INFO, state.message)
     return state
 
 
@@ -152,67 +164,106 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     Args:
         remarks: what a person is to know of this night.
     """
-    started, root, by = datetime.now(UTC), registry(), this_run()
+    started, root = datetime.now(UTC), registry()
     try:
-        prepared = prepare(changes)
-    except StageError as error:  # the images cannot even be asked for
-        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {error}")
-    except StageFailed as failed:
-        if not is_of_data(failed, whole.load()):
-            raise
-        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {with_log(failed)}")
-    params, entries = whole.load(), shared.read(root)
-    arrived = arrivals.look(root, entries, params)
-    if arrived.outcome == "failed":
-        judgement.write(root, arrivals.blocked(arrived, entries, params, by, remarks))
-        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {'; '.join(arrived.reasons)}")
+        prepared = prepared_data(changes)
+        params = whole.load()
+        arrived = look_at_arrivals(root, params, remarks)
+    except Blocked as blocked:
+        return Failed(name="Blocked", message=f"Blocked, nothing was trained: {blocked}")
+    learn(prepared, started)
+    candidate, entries = of_models(), shared.read(root)  # somebody may have put another model into service meanwhile
+    if entries and entries[-1].model == candidate.digest:
+        branch = kept(checkout, PROMOTED, candidate, params)  # unless the night that put it there has
+        return nothing_new(f"{candidate.version}, in service, is what would be trained{branch}")
+    if why := was_judged(root, params, candidate, entries):
+        return nothing_new(why)
     if arrived.passed:
         remarks = [*remarks, *arrived.reasons]
-    learn(prepared, started)
+    state = judged(root, params, candidate, arrived, remarks)
+    if state.name in KEPT:
+        state.message = f"{state.message}{kept(checkout, state.name, candidate, params)}"
+    return state
 
-    candidate, keep_days = of_models(), params.retraining.keep_days
-    entries = shared.read(root)  # somebody may have put another model into service meanwhile
-    champion = entries[-1].model if entries else None
+
+def prepared_data(changes: list[str]) -> list[StageRun]:
+    """Prepare the data.
+
+    Raises:
+        Blocked: because of the data themselves.
+        StageFailed: of anything else.
+    """
+    try:
+        return prepare(changes)
+    except StageError as error:  # the images cannot even be asked for
+        raise Blocked(error) from None
+    except StageFailed as failed:
+        if is_of_data(failed, whole.load()):
+            raise Blocked(with_log(failed)) from None
+        raise
+
+
+def look_at_arrivals(root: Path, params: Params, remarks: list[str]) -> Verdict:
+    """Return what is to be said of what has arrived.
+
+    Raises:
+        Blocked: nothing is to be trained on it; the verdict file is written.
+    """
+    entries = shared.read(root)
+    arrived = arrivals.look(root, entries, params)
+    if arrived.outcome == "failed":
+        judgement.write(root, arrivals.blocked(arrived, entries, params, this_run(), remarks))
+        raise Blocked("; ".join(arrived.reasons))
+    return arrived
+
+
+def was_judged(root: Path, params: Params, candidate: Candidate, entries: list[Entry]) -> str | None:
+    """Say why a model which is not in service needs no judgement; None: it does."""
     model, version = candidate.digest, candidate.version
-    if champion == model:
-        branch = kept(checkout, PROMOTED, model, keep_days)  # unless the night that put it there has
-        return nothing_new(f"{version}, in service, is what would be trained{branch}")
+    champion = entries[-1].model if entries else None
     if since := [entry for entry in entries if entry.replaces == model]:
-        return nothing_new(f"{version} was in service, and does not come back by itself: {since[-1].line}")
+        return f"{version} was in service, and does not come back by itself: {since[-1].line}"
     test_set = store.name_of(store.digests(Split.read("test").images))
     if verdict := judgement.worse(root, model, champion, params.retraining.model_dump(), test_set):
-        return nothing_new(f"{version} was judged at {verdict.time[:16]} UTC and not found good enough")
+        return f"{version} was judged at {verdict.time[:16]} UTC and not found good enough"
+    waits = [one for one in waiting.read(root) if (one.model, one.replaces) == (model, champion)]
+    if waits and params.retraining.approval:
+        return f"{version} waits for approval since {waits[0].time[:16]} UTC"
+    return None
+
+
+def judged(root: Path, params: Params, candidate: Candidate, arrived: Verdict, remarks: list[str]) -> State[Any]:
+    """Judge a model, and put it into service, turn it down, or have it wait."""
     approval = params.retraining.approval
-    if approval and (waits := [one for one in waiting.read(root) if (one.model, one.replaces) == (model, champion)]):
-        return nothing_new(f"{version} waits for approval since {waits[0].time[:16]} UTC")
     try:
-        entry = promote(root, params, candidate, by=by, remarks=remarks, arrivals=arrived, wait=approval)
+        entry = promote(root, params, candidate, by=this_run(), remarks=remarks, arrivals=arrived, wait=approval)
     except Refused as refused:
-        name, message = branches.REFUSED, str(refused)
-    except Waits as waits_now:
-        name, message = WAITING, f"{waits_now}, or the deployment promotion"
-    else:
-        if entry is None:
-            return nothing_new(f"{version} was put into service meanwhile")
-        name, message = PROMOTED, entry.line
-    return Completed(name=name, message=f"{message}{kept(checkout, name, model, keep_days)}")
+        return Completed(name=branches.REFUSED, message=str(refused))
+    except Waits as waits:
+        return Completed(name=WAITING, message=f"{waits}, or the deployment promotion")
+    if entry is None:
+        return nothing_new(f"{candidate.version} was put into service meanwhile")
+    return Completed(name=PROMOTED, message=entry.line)
 
 
 def this_run() -> str:
-    """Name this run as verdicts and the history do."""
-    return f"run {flow_run.name}, {str(flow_run.id)[-12:]}"
+    return labels.named(flow_run.name, flow_run.id)
 
 
-def told(state: State[Any]) -> State[Any]:
-    """Show the verdict of this run, if it has one, in Prefect's UI, and say in its state why and where that is."""
-    last = None
-    with suppress(StageError):  # one that cannot be read is not of this run
-        last = judgement.read_last(registry())
-    if last and last[0].by == this_run():
+def told(state: State[Any], remarks: list[str]) -> State[Any]:
+    """Show the verdict of this run, if it has one, in Prefect's UI, and say in its state why and where that is.
+
+    One that failed has one: what was said of a model is not why, unless it is that there was none.
+    """
+    root, by = registry().absolute(), this_run()
+    if state.is_failed():
+        unjudged.write(root, str(state.name), str(state.message), by, remarks)
+    if last := judgement.last_by(root, by):
         judged, page = last[0], last[1].with_suffix(".html")
         nights.publish(judged, page)
-        why = [listed(judged.reasons, REASONS, "; ")] if judged.reasons else []
-        state.message = "; ".join((str(state.message), *why, f"see {page}"))
+        why = [listed(judged.reasons, REASONS, "; ")] if judged.model and judged.reasons else []
+        message = str(state.message)
+        state.message = ("\n" if "\n" in message else "; ").join((message, *why, f"see {page}"))
     return state
 
 
@@ -232,13 +283,13 @@ def nothing_new(why: str) -> State[Any]:
     return Completed(name="Nothing new", message=f"Nothing new: {why}")
 
 
-def kept(checkout: Clone, outcome: str, model: str, keep_days: int) -> str:
+def kept(checkout: Clone, outcome: str, candidate: Candidate, params: Params) -> str:
     """Keep what the run has changed as a branch, remove old ones, and say where it is: the model is judged already."""
     logger, home = get_run_logger(), night.home()
     try:
-        branch = branches.keep(checkout, home, outcome, model)
-        for old in branches.prune(home, keep_days):
-            logger.info("removed %s, which was refused more than %d days ago", old, keep_days)
+        branch = branches.keep(checkout, home, outcome, candidate.digest)
+        for old in branches.prune(home, params.retraining.keep_days):
+            logger.info("removed %s, which was refused more than %d days ago", old, params.retraining.keep_days)
     except StageError as error:
         logger.error(str(error))
         return f"; it has no branch: {error}"

@@ -40,13 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def text(found: Judgement) -> str:
     """Lay out a judgement for a terminal."""
-    against = f"against {found.champion[: history.DIGITS]}" if found.champion else "the first"
+    champion, when = found.champion and found.champion[: history.DIGITS], f"{found.time[:16]} UTC, by {found.by}"
+    against = f"against {champion}" if champion else "the first"
     looks = f", look {found.looks} at them" if found.looks else ""
     looked = f"{found.test_images:,} test images of {found.dataset}{looks}"
     rows = [
         found.headline,
-        summary.row("candidate", f"{found.version}, {against}, {found.time[:16]} UTC, by {found.by}"),
-        summary.row("judged on", looked),
+        *(
+            [summary.row("candidate", f"{found.version}, {against}, {when}"), summary.row("judged on", looked)]
+            if found.model
+            else [summary.row("night", f"{when}, on {found.dataset}"), summary.row("in service", champion or "none")]
+        ),
         *(summary.row("look at", remark) for remark in found.remarks),
     ]
     for verdict in (*([found.arrivals] if found.arrivals else []), *found.blessings):

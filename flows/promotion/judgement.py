@@ -1,5 +1,7 @@
 """Whether a model may go into service: three blessings, and the file that says so, whatever they say.
 
+A night that came to no model has such a file, too.
+
 models/registry/verdicts/<time>-<version>.json and .html
 """
 
@@ -18,7 +20,8 @@ from tasks.harness.records import read_record, write_json
 from tasks.harness.replacing import replacing
 
 FOLDER = "verdicts"
-BLOCKED = "blocked"  # stands where the model would
+NIGHT, STATE = "night", "ended as"  # what stands where the blessings would, and its figure
+BLOCKED = "Blocked"
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Judgement:
     """The contents of a verdict file."""
 
     time: Moment
-    model: Digest | None  # None: none was trained, because of what has arrived
+    model: Digest | None  # None: there is none, because of what has arrived or of how the night ended
     champion: Digest | None  # the model in service then
     by: str
     dataset: str
@@ -41,7 +44,12 @@ class Judgement:
 
     @property
     def version(self) -> str:
-        return (self.model or BLOCKED)[:DIGITS]
+        return self.model[:DIGITS] if self.model else self._state.lower()
+
+    @property
+    def _state(self) -> str:
+        """As which a night ended that came to no model."""
+        return next((str(verdict.figures[STATE]) for verdict in self.blessings if verdict.gate == NIGHT), BLOCKED)
 
     @property
     def passed(self) -> bool:
@@ -50,7 +58,8 @@ class Judgement:
     @property
     def headline(self) -> str:
         if self.model is None:
-            return "Blocked: no model was trained, because of what has arrived"
+            arrived = ", because of what has arrived" if self.arrivals else ""
+            return f"{self._state}: no model was {'trained' if arrived else 'put into service'}{arrived}"
         missing = [f"{verdict.gate} {verdict.outcome}" for verdict in self.blessings if not verdict.passed]
         return f"Refused: {', '.join(missing)}" if missing else "All three blessings passed"
 
@@ -83,6 +92,15 @@ def read_last(root: Path) -> tuple[Judgement, Path] | None:
     """
     paths = sorted((root / FOLDER).glob("*.json"))
     return (read_record(paths[-1], Judgement, AGAIN), paths[-1]) if paths else None
+
+
+def last_by(root: Path, by: str) -> tuple[Judgement, Path] | None:
+    """Read the last verdict file, if it is of what that run, or person, has judged; one that cannot be read is not."""
+    with suppress(StageError):
+        last = read_last(root)
+        if last and last[0].by == by:
+            return last
+    return None
 
 
 def worse(root: Path, model: str, champion: str | None, limits: dict[str, Any], test_set: str) -> Judgement | None:

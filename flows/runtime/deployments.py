@@ -36,9 +36,10 @@ from prefect.settings import (
 from prefect.states import Cancelled, Cancelling, Completed, Crashed
 from prefect.workers.process import ProcessWorker
 
-from flows.promotion import history
+from flows.promotion import history, unjudged
 from flows.runtime import form, labels, night
 from flows.runtime.server import HANGS_AFTER_S, ServerError
+from serving.champion import registry
 from tasks.harness.errors import ParamsError, StageError
 
 ON_DEMAND = "on demand"  # the deployment whose form shows what is committed
@@ -113,6 +114,8 @@ def settle(client: SyncPrefectClient, by_hand: bool = False) -> None:
         ended = Cancelled if by_hand or run.state_type == StateType.CANCELLING else Crashed
         send_states(client, run.id)
         client.set_flow_run_state(run.id, ended(message=message), force=True)
+        if ended is Crashed:
+            unjudged.write(registry(), "Crashed", message, labels.named(run.name, run.id))
 
 
 def at_work(client: SyncPrefectClient) -> list[FlowRun]:

@@ -49,6 +49,15 @@ def key(artifact: str) -> str:
     return re.sub("[^a-z0-9]+", "-", f"{artifact} {checkout()}".lower())
 
 
+def named(name: str | None, run: object) -> str:
+    """Name a flow run as verdicts and the history do.
+
+    Args:
+        run: its id.
+    """
+    return f"run {name}, {str(run)[-12:]}"
+
+
 def run_name() -> str:
     """Name a flow run that is about to begin after the data that it is asked for, and the checkout's folder."""
     return " in ".join((*_dataset(), night.home().name))

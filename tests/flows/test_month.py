@@ -219,8 +219,11 @@ def test_a_month(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert a_night(arrived=[drawn(6, 1000)]) == "Blocked"  # all that it knew is gone
     assert verdict().headline.startswith("Blocked: no model was trained")
     assert a_night(arrived=old, spoilt="transform: 90 of 1,000 images cannot be read") == "Blocked"
+    assert verdict().headline == "Blocked: no model was put into service"
+    assert "90 of 1,000 images cannot be read" in verdict().blessing("night").reasons[0]
 
     assert a_night(skill=240, kind=1, spoilt=None, breaks=killed) == "killed"  # in its training
+    assert verdict().headline == "Stopped: no model was put into service"
     append = history.append
     with monkeypatch.context() as patch:
         patch.setattr(history, "append", lambda *_: killed())

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,8 @@ from tests.support.project import QUICK_DIGITS, copy_project
 
 MODEL = "7c1e" * 16
 ENTRY = SimpleNamespace(line="#2 promoted")
+NOT_TRAINED = "not trained, because it is not committed: params.yaml"
+UNSEEN = Verdict("arrivals", "not run", ["no model is in service yet"])
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +82,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(retraining, "prepare", prepare)
     monkeypatch.setattr(retraining, "learn", learn)
-    monkeypatch.setattr(arrivals, "look", lambda *_: Verdict("arrivals", "not run", ["no model is in service yet"]))
+    monkeypatch.setattr(arrivals, "look", lambda *_: UNSEEN)
     images = np.zeros((1, 1, 1, 1), np.uint8)
     monkeypatch.setattr(Split, "read", lambda _: Split(images, np.zeros(1, np.int64)))
     monkeypatch.setattr(retraining, "of_models", lambda: SimpleNamespace(digest=MODEL, version=MODEL[:7]))
@@ -132,6 +135,7 @@ def test_a_run_that_is_skipped_names_the_run_at_work_and_has_its_tags(
     monkeypatch.setattr(project_lock, "hold", hold)
     state = run()
     assert (state.name, state.message) == ("Skipped", "Skipped: the run with pid 7 is at work")
+    assert not (checkout / "models/registry").exists(), "a verdict would hide that of the night at work"
     assert tagged == [True]
 
 
@@ -320,10 +324,64 @@ def test_a_stage_that_fails_leaves_its_log_and_no_checkout(
     monkeypatch.setattr(retraining, "prepare", fail)
     state = run()
     message = "train: the loss is not finite\nsecond line\nlog: .cache/retraining/kept/logs/train.log"
-    assert (state.type.value, state.name, state.message) == ("FAILED", name, message)
+    found, page = last_verdict(tree)
+    assert (state.type.value, state.name, state.message) == ("FAILED", name, f"{message}\nsee {page}")
     assert caplog.text.count(message) == 1
     assert Path.cwd() == tree
     assert not (tree / night.CHECKOUT).exists()
+    assert (found.headline, found.remarks) == (f"{name}: no model was put into service", [NOT_TRAINED])
+    assert found.blessing("night").reasons == message.splitlines()
+    for text in (why.text(found), page.read_text()):
+        assert "the loss is not finite" in text
+        assert NOT_TRAINED in text
+        assert "test images" not in text, "there were none"
+
+
+def last_verdict(tree: Path) -> tuple[Judgement, Path]:
+    """Return the last verdict and its page."""
+    last = judgement.read_last(tree / "models/registry")
+    assert last
+    return last[0], last[1].with_suffix(".html")
+
+
+def test_a_failure_after_a_model_was_judged_is_what_is_said_last(
+    tree: Path, trained: list[dict[str, Any]], shown: list[tuple[Judgement, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Card, "read", lambda: SimpleNamespace(name="digits", sizes={"test": 359}))
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        passed = replace(arrivals.blocked(UNSEEN, [], whole.load(), retraining.this_run(), []), model=MODEL)
+        judgement.write(tree / "models/registry", passed)
+        assert last_verdict(tree)[0].headline == "All three blessings passed"
+        raise StageError("the remote gives back other bytes")
+
+    promoted(monkeypatch, fail)
+    state = run()
+    found, page = last_verdict(tree)
+    assert str(state.message) == f"the remote gives back other bytes; see {page}"
+    assert found.headline == "Failed: no model was put into service"
+    assert shown == [(found, page)]
+
+
+@pytest.mark.parametrize(
+    ("error", "headline", "reason"),
+    [
+        (KeyboardInterrupt(), "Stopped: no model was put into service", "KeyboardInterrupt"),
+        (ZeroDivisionError("by nought"), "Failed: no model was put into service", "ZeroDivisionError: by nought"),
+    ],
+)
+def test_what_ends_a_night_in_any_other_way_is_in_its_verdict(
+    error: BaseException, headline: str, reason: str, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(changes: list[str]) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(retraining, "prepare", end)
+    with pytest.raises(type(error)):
+        run()
+    found, _ = last_verdict(tree)
+    assert (found.headline, found.blessing("night").reasons) == (headline, [reason])
+    assert (found.dataset, found.limits["rule"], found.remarks) == ("digits", "better", [NOT_TRAINED])
 
 
 def test_a_night_whose_disk_is_read_only_or_full_fails_in_a_sentence_and_the_next_one_works(
@@ -351,7 +409,7 @@ def test_images_that_the_checkout_cannot_find_fail_it_in_a_sentence(
     git("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "images elsewhere")
     state = run()
     assert state.is_failed()
-    assert str(state.message) == (
+    assert str(state.message).startswith(
         f"'../inbox' leads out of the project: retraining needs it from /, as {tmp_path / 'inbox'}"
     )
     assert not trained
@@ -394,7 +452,7 @@ def test_a_verdict_that_is_damaged_is_none_of_this_night(
 def test_a_refusal_says_why_and_where_its_page_is(
     tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = SimpleNamespace(by=retraining.this_run(), reasons=[f"reason {number}" for number in range(5)])
+    judged = SimpleNamespace(by=retraining.this_run(), model=MODEL, reasons=[f"reason {number}" for number in range(5)])
     monkeypatch.setattr(judgement, "read_last", lambda root: (judged, root / "verdict.json"))
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
@@ -542,7 +600,8 @@ def test_a_remote_that_is_not_there_fails_the_night_before_it_trains(
     name_remote(tree, "../../storage", "config.local")
     state = run()
     assert state.is_failed()
-    assert state.message == f"the remote 'storage': there is no folder {tmp_path / 'storage'}; mount it, or make it"
+    said = f"the remote 'storage': there is no folder {tmp_path / 'storage'}; mount it, or make it; see "
+    assert str(state.message).startswith(said)
     assert not trained
     (tmp_path / "storage").mkdir()
     assert run().name == "Promoted"
