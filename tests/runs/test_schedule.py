@@ -7,12 +7,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+from PIL import Image
 
 from flows import overrides
 from flows.promotion import history, judgement
@@ -155,6 +157,48 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
     assert not re.search("error|exception|traceback", log, re.IGNORECASE)
 
 
+@pytest.mark.nights
+def test_in_the_morning_dvc_has_the_model_and_a_source_that_cannot_be_trained_on_blocks_the_next_night(
+    project: Path, port: int, schedule: subprocess.Popen[str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One test, because each run takes seconds to start."""
+    monkeypatch.chdir(project)
+    prefect = Prefect(port)
+    wait_for(schedule, "Ctrl-C ends it")
+    assert prefect.start().ok
+    wait_for(schedule, r"Finished in state Promoted\(")
+    (entry,) = history.read(registry())
+
+    said = command("python", "-m", "dvc", "repro", cwd=project).stdout
+    assert ("Stage 'train' is cached - skipping run" in said, "Running stage" in said) == (True, False)
+    assert sha256(Path("models/model.onnx").read_bytes()).hexdigest() == entry.model
+    assert prefect.start("promotion", version=entry.model[:7], reason="it is the same").ok
+    wait_for(schedule, rf"Nothing new\('Nothing new: {entry.model[:7]} is in service'")
+
+    # A source that is not there, and one that is half-written.
+    prefect.start(recipe="folder")
+    wait_for(schedule, "Finished in state Blocked")
+    assert "there is nothing of that name" in why_blocked()
+    for number in range(40):
+        image = Path(f"data/inbox/{'cat' if number % 2 else 'dog'}/{number}.png")
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (64, 64), number).save(image)
+        if number < 4:
+            image.write_bytes(image.read_bytes()[:60])
+    prefect.start(recipe="folder")
+    wait_for(schedule, "Finished in state Blocked")
+    assert "4 of 40 images (10.0%) cannot be read" in why_blocked()
+    assert len(history.read(registry())) == 1
+
+
+def why_blocked() -> str:
+    """Return what the verdict of the last night says."""
+    last = judgement.read_last(registry())
+    assert last
+    assert last[0].headline == "Blocked: no model was put into service"
+    return "\n".join(last[0].reasons)
+
+
 def test_nothing_works_on_after_a_schedule_and_only_a_night_that_nobody_has_ended_is_said_to_have_crashed(
     project: Path, environment: dict[str, str], prefect_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +244,33 @@ def test_nothing_works_on_after_a_schedule_and_only_a_night_that_nobody_has_ende
     assert not left(processes)
 
 
-@pytest.mark.long
+@pytest.mark.nights
+def test_a_night_whose_server_is_started_anew_goes_on(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, home, port = copy_project(tmp_path / "project", QUICK_DIGITS), tmp_path / "home", free_port()
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    prefect, record = Prefect(port), Path(".cache/somebody-elses-server.json")
+    with ExitStack() as servers:
+
+        def serve() -> server.Server:
+            return servers.enter_context(server._started(record, port, server.FINAL))
+
+        first = serve()
+        with scheduled(project, environment, home, port, PREFECT_API_URL=prefect.api) as schedule:
+            wait_for(schedule, "Ctrl-C ends it")
+            assert prefect.start().ok
+            wait_for(schedule, "[Ss]tage 'transform'")
+            assert first.process
+            first.process.kill()
+            first.process.wait()
+            serve()
+            wait_for(schedule, r"Finished in state Promoted\(")
+            assert prefect.states() == ["Promoted"]
+
+
+@pytest.mark.nights
 def test_a_schedule_whose_server_hangs_ends_in_one_sentence(
     project: Path, environment: dict[str, str], prefect_home: Path
 ) -> None:
@@ -210,7 +280,7 @@ def test_a_schedule_whose_server_hangs_ends_in_one_sentence(
         os.kill(json.loads((project / server.SCHEDULE).read_text())["pid"], signal.SIGSTOP)
         printed, _ = schedule.communicate(timeout=60)
     assert schedule.returncode == 1
-    assert re.fullmatch(r"schedule: Prefect's server at \S+ has gone; its runs are ended, too\n", printed)
+    assert re.fullmatch(r"\nschedule: Prefect's server at \S+ has gone; its runs are ended, too\n", printed)
     assert not left(processes)
 
 

@@ -94,9 +94,9 @@ class Prefect:
         (found,) = self.ask("deployments/filter", deployments=wanted).json()
         return found
 
-    def start(self, **parameters: Any) -> Any:
-        """Press the button of the form."""
-        deployment = self.deployment("on demand")
+    def start(self, kind: str = "on demand", **parameters: Any) -> Any:
+        """Press the button of a form."""
+        deployment = self.deployment(kind)
         filled = {**deployment["parameters"], **parameters}
         return self.ask(f"deployments/{deployment['id']}/create_flow_run", parameters=filled)
 
