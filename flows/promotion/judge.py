@@ -173,9 +173,13 @@ def too_soon(root: Path, entries: list[Entry], digests: Digests) -> list[str]:
 def last_better(entries: list[Entry]) -> Entry | None:
     """Return the last entry whose model was found better than the one before it, or was the first one.
 
-    One that a rollback has taken back is none.
+    One that a rollback has taken back is none, unless it has come back since.
     """
-    taken_back = {entry.replaces for entry in entries if entry.action == "rolled back"}
+    taken_back: set[str | None] = set()
+    for entry in entries:
+        if entry.action == "rolled back":
+            taken_back.add(entry.replaces)
+        taken_back.discard(entry.model)
     return next((one for one in reversed(entries) if _was_better(one) and one.model not in taken_back), None)
 
 

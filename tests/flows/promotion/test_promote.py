@@ -509,6 +509,8 @@ def test_losses_are_counted_from_the_last_model_that_was_found_better() -> None:
     assert judge.last_better([first, better, not_worse, forced]) == better
     back = replace(first, number=5, action="rolled back", replaces=better.model)
     assert judge.last_better([first, better, back]) == first
+    again = replace(back, number=6, model=better.model, replaces=first.model)
+    assert judge.last_better([first, better, back, again]) == better
 
 
 def of_the_first_test_images(new: int) -> None:
