@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from flows import history as history_command
 from flows import promote, rollback, why
@@ -266,6 +267,24 @@ def test_test_images_that_the_champion_was_trained_on_do_not_count(ready: Path, 
     verdict = json.loads(sorted(ready.glob("verdicts/*.json"))[-1].read_text())
     assert verdict["test_images"] == 8
     assert verdict["blessings"][0]["figures"]["images"] == 6
+
+
+def test_test_images_that_a_model_of_the_registry_was_trained_on_do_not_count(ready: Path, variant: Variant) -> None:
+    def save(split: str, images: NDArray[Any]) -> None:
+        path = Path(f"data/prepared/{split}_images.npy")
+        path.unlink()  # it may be a link, and is read
+        np.save(path, images)
+
+    run()
+    train, test = Split.read("train").images, Split.read("test").images
+    save("train", train ^ 255)
+    variant("trained on others")
+    run("--force", "--reason", "x")
+    save("test", np.concatenate([test[:6], train[:2]]))  # no leak by the split of now
+    with pytest.raises(SystemExit):
+        run("--version", history.read(ready)[0].model)
+    found, _ = judgement.read_last(ready) or pytest.fail("there is no verdict")
+    assert (found.test_images, found.blessing("quality").figures["images"]) == (8, 6)
 
 
 def test_looks_are_counted_until_a_quarter_of_the_images_is_new(tmp_path: Path) -> None:
