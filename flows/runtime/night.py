@@ -93,9 +93,12 @@ def committed_as() -> str:
 
 
 def edits() -> str | None:
-    """Say which edits of the person's tree a night leaves out, because they are not committed; None: there are none."""
+    """Say which edits of the person's tree a night leaves out, because they are not committed; None: there are none.
+
+    Of images and weights that DVC keeps it takes the ones in the tree, whatever their `.dvc` file says.
+    """
     changed = git(home(), "diff", "--name-only", "--relative", "-z", "HEAD").split("\0")[:-1]
-    changed = [name for name in changed if name not in MADE]
+    changed = [name for name in changed if name not in MADE and not name.endswith(".dvc")]
     names = [
         name.encode("utf-8", "backslashreplace").decode()
         for name in (*changed, *listed_by_git(*NOT_YET_TRACKED, folder=home()))

@@ -162,6 +162,12 @@ def test_a_night_trains_what_was_committed_in_a_checkout_of_its_own(
     assert git("log", "-1", "--format=%s", branch) == f"Promoted: model {MODEL[:7]} of a night [skip ci]\n"
 
 
+def test_images_that_the_night_takes_from_the_tree_are_no_edits_that_it_leaves_out(tree: Path) -> None:
+    Path("data/inbox.dvc").write_text("as dvc add writes it")
+    git("add", "--force", "data/inbox.dvc")
+    assert night.edits() == "not trained, because it is not committed: params.yaml"
+
+
 def test_what_the_form_says_is_of_that_run_alone(
     tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
