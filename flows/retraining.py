@@ -174,7 +174,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
     learn(prepared, started)
     candidate, entries = of_models(), shared.read(root)  # somebody may have put another model into service meanwhile
     if entries and entries[-1].model == candidate.digest:
-        branch = kept(checkout, PROMOTED, candidate, params)  # unless the night that put it there has
+        branch = kept(checkout, PROMOTED, candidate)  # unless the night that put it there has
         return nothing_new(f"{candidate.version}, in service, is what would be trained{branch}")
     if why := was_judged(root, params, candidate, entries):
         return nothing_new(why)
@@ -182,7 +182,7 @@ def trained(checkout: Clone, changes: list[str], remarks: list[str]) -> State[An
         remarks = [*remarks, *arrived.reasons]
     state = judged(root, params, candidate, arrived, remarks)
     if state.name in KEPT:
-        state.message = f"{state.message}{kept(checkout, state.name, candidate, params)}"
+        state.message = f"{state.message}{kept(checkout, state.name, candidate)}"
     return state
 
 
@@ -283,23 +283,26 @@ def nothing_new(why: str) -> State[Any]:
     return Completed(name="Nothing new", message=f"Nothing new: {why}")
 
 
-def kept(checkout: Clone, outcome: str, candidate: Candidate, params: Params) -> str:
-    """Keep what the run has changed as a branch, remove old ones, and say where it is: the model is judged already."""
-    logger, home = get_run_logger(), night.home()
+def kept(checkout: Clone, outcome: str, candidate: Candidate) -> str:
+    """Keep what the run has changed as a branch, and say where it is: the model is judged already."""
     try:
-        branch = branches.keep(checkout, home, outcome, candidate.digest)
-        for old in branches.prune(home, params.retraining.keep_days):
-            logger.info("removed %s, which was refused more than %d days ago", old, params.retraining.keep_days)
+        branch = branches.keep(checkout, night.home(), outcome, candidate.digest)
     except StageError as error:
-        logger.error(str(error))
+        get_run_logger().error(str(error))
         return f"; it has no branch: {error}"
     return f"; branch {branch}" if branch else ""
 
 
 def shared_with_others() -> list[str]:
-    """Push branches and tag what is in service, as an earlier night may have failed to, and say what came of it."""
+    """Push branches and tag what is in service, as an earlier night may have failed to, and say what came of it.
+
+    Branches of models that were refused long ago are removed first.
+    """
+    home, keep_days = night.home(), whole.load().retraining.keep_days
     try:
-        pushed = branches.push(night.home())
+        for old in branches.prune(home, keep_days):
+            get_run_logger().info("removed %s, which was refused more than %d days ago", old, keep_days)
+        pushed = branches.push(home)
     except StageError as error:
         pushed = f"not pushed, which the next night tries again: {error}"
     return [said for said in (pushed, tags.mirror(registry())) if said]

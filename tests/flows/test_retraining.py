@@ -613,7 +613,9 @@ def test_a_remote_that_is_not_there_fails_the_night_before_it_trains(
     assert run().name == "Promoted"
 
 
-def test_branches_of_refused_nights_are_removed_when_they_are_old(tree: Path) -> None:
+def test_branches_of_refused_nights_are_removed_when_they_are_old_by_a_night_that_has_none_itself(
+    tree: Path, trained: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def branch(name: str, subject: str, date: str) -> None:
         tree_, parent = git("rev-parse", "HEAD^{tree}").strip(), git("rev-parse", "HEAD").strip()
         author = {
@@ -631,9 +633,10 @@ def test_branches_of_refused_nights_are_removed_when_they_are_old(tree: Path) ->
     branch("good", "Promoted: model 2", "2020-01-01T00:00:00Z")
     branch("new", "Refused: model 3", "2099-01-01T00:00:00Z")
     git("branch", "mine")
-    assert branches.prune(Path.cwd(), 30) == ["retraining/old"]
-    left = git("for-each-ref", "--format=%(refname:short)", "refs/heads").split()
-    assert {"mine", "retraining/good", "retraining/new"} <= set(left)
+    monkeypatch.setattr(judgement, "worse", lambda *_: SimpleNamespace(time="2026-11-24T03:41:00+00:00"))
+    assert run().name == "Nothing new"
+    left = git("for-each-ref", "--format=%(refname:short)", "refs/heads/retraining", "refs/heads/mine").split()
+    assert left == ["mine", "retraining/good", "retraining/new"]
 
 
 def test_names_in_the_ui_are_those_of_the_tree(tree: Path, tmp_path: Path) -> None:
