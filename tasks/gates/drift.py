@@ -21,8 +21,6 @@ from tasks.params.retraining import Arrivals
 from tasks.prepared import Images
 
 STATISTICS = ("brightness", "contrast", "sharpness", "colour")
-CERTAINTY = 0.999  # that the accuracy of the arrivals is not above its bound
-HALF = 0.5  # of what the recorded accuracy is above chance: labels that the model contradicts as often are wrong
 
 Floats = NDArray[np.float32]
 Digests = NDArray[np.uint64]
@@ -127,15 +125,15 @@ def _blocks(arrived: Arrived, right: int, accuracy: float, class_names: list[str
             f"all {arrived.images:,} arrivals are labelled {class_names[int(arrived.label_counts.argmax())]}"
         )
     answered = len(arrived.answers.labels)
-    interval: Any = binomtest(right, answered).proportion_ci(2 * CERTAINTY - 1, method="exact")
+    interval: Any = binomtest(right, answered).proportion_ci(2 * params.certainty - 1, method="exact")
     said = np.bincount(arrived.answers.probabilities.argmax(1), minlength=len(class_names)) / answered
     chance = min(accuracy, float(said @ arrived.label_counts / arrived.images))  # what shuffled labels would give
-    if interval.high < chance + HALF * (accuracy - chance):
+    if interval.high < chance + params.min_agreement * (accuracy - chance):
         share = right / answered
         reasons.append(
             "the model in service contradicts the labels of the arrivals, which may be shuffled: it is right for "
-            f"{share:.1%}, with 99.9 % certainty for {interval.high:.1%} at most, and was for {accuracy:.1%} of its "
-            "test images"
+            f"{share:.1%}, with {100 * params.certainty:g} % certainty for {interval.high:.1%} at most, and was for "
+            f"{accuracy:.1%} of its test images"
         )
     return reasons
 

@@ -18,6 +18,8 @@ class Arrivals(Section):
     distance: Share
     max_constant: Share
     max_gone: Share
+    min_agreement: Share
+    certainty: float = Field(gt=0.5, lt=1)
 
 
 class Retraining(Section):

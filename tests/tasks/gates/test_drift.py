@@ -10,7 +10,9 @@ from tasks.gates.verdict import Verdict
 from tasks.params.retraining import Arrivals
 
 NAMES = ["boot", "shirt", "bag"]
-PARAMS = Arrivals(min_images=50, p=0.001, distance=0.1, max_constant=0.05, max_gone=0.2)
+PARAMS = Arrivals(
+    min_images=50, p=0.001, distance=0.1, max_constant=0.05, max_gone=0.2, min_agreement=0.5, certainty=0.999
+)
 ACCURACY = 0.9
 
 
@@ -43,12 +45,18 @@ def known() -> Reference:
 
 
 def judged(
-    images: int = 1000, *, seed: int = 1, shift: float = 0, new: Answers | None = None, tested: int = 10_000
+    images: int = 1000,
+    *,
+    seed: int = 1,
+    shift: float = 0,
+    new: Answers | None = None,
+    tested: int = 10_000,
+    params: Arrivals = PARAMS,
 ) -> Verdict:
     new = new or answers(seed, images)
     recorded = Recorded(np.random.default_rng(-seed % 2**32).binomial(tested, ACCURACY) / tested, tested)
     counts = np.bincount(new.labels, minlength=3)
-    return judge(known(), Arrived(drawn(seed, images, shift), new, counts), recorded, NAMES, PARAMS)
+    return judge(known(), Arrived(drawn(seed, images, shift), new, counts), recorded, NAMES, params)
 
 
 def test_images_like_those_before_pass_without_a_word() -> None:
@@ -96,6 +104,16 @@ def test_shuffled_labels_block() -> None:
 
 def test_labels_of_few_images_that_are_wrong_by_a_third_are_not_certain_enough_to_block() -> None:
     assert judged(60, new=answers(1, 60, 0.6)).passed
+
+
+def test_how_far_and_how_certainly_labels_are_contradicted_before_that_blocks_is_chosen() -> None:
+    lenient = PARAMS.model_copy(update={"min_agreement": 0.0})
+    assert judged(new=answers(1, 1000, 0.4), params=lenient).passed
+    assert not judged(new=answers(1, 1000, 0.4)).passed
+    hasty = PARAMS.model_copy(update={"certainty": 0.6})
+    assert judged(60, new=answers(1, 60, 0.55)).passed
+    (reason,) = judged(60, new=answers(1, 60, 0.55), params=hasty).reasons
+    assert "with 60 % certainty" in reason
 
 
 def test_shuffled_labels_of_two_classes_block_though_every_other_one_is_right() -> None:

@@ -18,7 +18,15 @@ from tasks.params.retraining import Retraining, Rule
 NAMES = ["boot", "shirt"]
 IMAGES = 2000
 LABELS = np.arange(IMAGES) % 2
-ARRIVALS = {"min_images": 50, "p": 0.001, "distance": 0.1, "max_constant": 0.05, "max_gone": 0.2}
+ARRIVALS = {
+    "min_images": 50,
+    "p": 0.001,
+    "distance": 0.1,
+    "max_constant": 0.05,
+    "max_gone": 0.2,
+    "min_agreement": 0.5,
+    "certainty": 0.999,
+}
 
 
 def params(**changes: object) -> Retraining:
