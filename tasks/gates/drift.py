@@ -128,12 +128,12 @@ def _blocks(arrived: Arrived, right: int, accuracy: float, class_names: list[str
     interval: Any = binomtest(right, answered).proportion_ci(2 * params.certainty - 1, method="exact")
     said = np.bincount(arrived.answers.probabilities.argmax(1), minlength=len(class_names)) / answered
     chance = min(accuracy, float(said @ arrived.label_counts / arrived.images))  # what shuffled labels would give
-    if interval.high < chance + params.min_agreement * (accuracy - chance):
+    if interval.high < (least := chance + params.min_agreement * (accuracy - chance)):
         share = right / answered
         reasons.append(
             "the model in service contradicts the labels of the arrivals, which may be shuffled: it is right for "
-            f"{share:.1%}, with {100 * params.certainty:g} % certainty for {interval.high:.1%} at most, and was for "
-            f"{accuracy:.1%} of its test images"
+            f"{share:.1%}, with {100 * params.certainty:g} % certainty for {interval.high:.1%} at most, where "
+            f"retraining.arrivals.min_agreement asks for {least:.1%}; it was for {accuracy:.1%} of its test images"
         )
     return reasons
 

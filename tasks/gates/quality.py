@@ -7,6 +7,7 @@ likely as the other. Classes and calibration are looked at as well, because a me
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -252,14 +253,15 @@ def _worse_classes(class_names: list[str], champion: Answers, candidate: Answers
     adjusted = dict(zip(differences, holm([_p(one.worse, one.better) for one in differences.values()]), strict=True))
     reasons = []
     for label, one in differences.items():
-        lost = one.worse - one.better
+        lost, too_many = one.worse - one.better, max(CLASS_IMAGES, CLASS_SHARE * one.images)
         if adjusted[label] <= CLASS_LEVEL and -one.gain > CLASS_RECALL:
             reasons.append(
-                f"{class_names[label]} is known worse: recall {one.gain:+.1%} of {one.images:,} images "
-                f"(p = {adjusted[label]:.2g} over all classes)"
+                f"{class_names[label]} is known worse: recall {one.gain:+.2%} of {one.images:,} images "
+                f"(p = {adjusted[label]:.2g} over all classes); {-CLASS_RECALL:+.2%} would pass"
             )
-        elif lost >= max(CLASS_IMAGES, CLASS_SHARE * one.images):
-            reasons.append(f"{class_names[label]} loses {lost} of its {one.images:,} images")
+        elif lost >= too_many:
+            few = ceil(too_many) - 1
+            reasons.append(f"{class_names[label]} loses {lost} of its {one.images:,} images; {few} would pass")
     return reasons
 
 

@@ -1,5 +1,7 @@
 """The drift gate: what it warns of, what blocks a night, and how often it is wrong."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -100,6 +102,9 @@ def test_shuffled_labels_block() -> None:
     assert verdict.outcome == "failed"
     (reason,) = verdict.reasons
     assert reason.startswith("the model in service contradicts the labels of the arrivals, which may be shuffled")
+    assert re.search(
+        r"for 3\d\.\d% at most, where retraining\.arrivals\.min_agreement asks for 61\.\d%; it was ", reason
+    )
 
 
 def test_labels_of_few_images_that_are_wrong_by_a_third_are_not_certain_enough_to_block() -> None:

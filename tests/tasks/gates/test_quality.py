@@ -205,7 +205,10 @@ def test_a_class_that_is_known_worse_fails_a_model_that_is_better() -> None:
     shirts = [index for index in range(IMAGES) if LABELS[index] == 1]
     verdict = judged(answers(shirts[:200]), answers(boots[:30]))
     assert verdict.figures["gain"] == pytest.approx(0.085)
-    assert verdict.reasons == ["boot is known worse: recall -3.0% of 1,000 images (p = 1.9e-09 over all classes)"]
+    assert verdict.reasons == [
+        "boot is known worse: recall -3.00% of 1,000 images (p = 1.9e-09 over all classes); -2.00% would pass"
+    ]
+    assert judged(answers(shirts[:200]), answers(boots[:20])).passed
 
 
 def test_a_small_class_may_lose_few_images() -> None:
@@ -214,7 +217,7 @@ def test_a_small_class_may_lose_few_images() -> None:
     champion = answers(range(500, 600), labels=labels)
     assert judged(champion, answers(range(4), labels=labels)).passed
     verdict = judged(champion, answers(range(5), labels=labels))
-    assert verdict.reasons == ["shirt loses 5 of its 20 images"]
+    assert verdict.reasons == ["shirt loses 5 of its 20 images; 4 would pass"]
 
 
 def test_classes_are_compared_by_their_recall_and_one_without_images_is_left_out() -> None:
