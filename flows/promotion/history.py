@@ -149,7 +149,7 @@ def create(path: Path, content: bytes) -> None:
     Raises:
         FileExistsError: there is one of that name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".partial-{uuid4()}")
     try:
         partial.write_bytes(content)
@@ -158,6 +158,14 @@ def create(path: Path, content: bytes) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none, and those that it lies in, so that a power cut takes none of them back."""
+    if not path.exists():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
 
 
 def champion(entry: Entry) -> Champion:

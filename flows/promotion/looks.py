@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.promotion.history import locked
+from flows.promotion.history import locked, make_folder
 from tasks.gates.drift import Digests
 from tasks.harness.replacing import replacing
 
@@ -25,7 +25,7 @@ def count(root: Path, dataset: str, digests: Digests) -> int:
     Raises:
         StageError: another process has held the count for long.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     path = root / f"looks-{dataset}.npz"
     with locked(root, f"counts looks in {root}"):
         first, looks = _read(path)

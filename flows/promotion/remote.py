@@ -67,12 +67,15 @@ class Remote:
         """
 
         def put() -> None:
+            path = Path(self.at(name))
+            if self._is_local:
+                history.make_folder(path.parent)
             with TemporaryDirectory() as folder:
                 (source := Path(folder, "file")).write_bytes(content)
                 self.fs.put_file(str(source), self.at(name))
             if self._is_local:
-                history.sync(Path(self.at(name)))
-                history.sync(Path(self.at(name)).parent)
+                history.sync(path)
+                history.sync(path.parent)
 
         self._ask(f"{name} cannot be written", put)
 

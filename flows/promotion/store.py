@@ -19,7 +19,7 @@ import numpy as np
 import xxhash
 
 from flows.promotion.answers import answers
-from flows.promotion.history import AGAIN, Entry, sync
+from flows.promotion.history import AGAIN, Entry, make_folder, sync
 from serving.model import Predictor
 from serving.probe import MODEL
 from tasks.data.checks import digests_of
@@ -68,7 +68,7 @@ def put(root: Path, model: str, files: Mapping[str, bytes | Callable[[], bytes]]
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    folder.mkdir(parents=True)
+    make_folder(folder)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
         (folder / name).chmod(0o444)

@@ -1,5 +1,7 @@
 """What the tests of promotion share: an entry, a candidate in models/, others that differ in a note, a remote."""
 
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from flows.promotion import candidate
 from flows.promotion.history import Entry
 
 Variant = Callable[[str], str]
+OnTheDisk = Callable[[Path, Path], bool]
 ENTRY = Entry(
     number=1,
     time="2026-11-24T03:41:00+00:00",
@@ -59,3 +62,25 @@ def variant(ready: Path) -> Variant:
         return candidate.of_models().digest
 
     return change
+
+
+@pytest.fixture
+def on_the_disk(monkeypatch: pytest.MonkeyPatch) -> OnTheDisk:
+    """Tell of a path whether its name was written through to the disk before that of another, an entry, was made."""
+    synced: set[tuple[int, int]] = set()  # what a folder held, and the folder
+    before: dict[Path, set[tuple[int, int]]] = {}
+    fsync, link = os.fsync, os.link
+
+    def record(handle: int) -> None:
+        found = os.fstat(handle)
+        if stat.S_ISDIR(found.st_mode):
+            synced.update((inside.inode(), found.st_ino) for inside in os.scandir(handle))
+        fsync(handle)
+
+    def make(source: Path, place: Path) -> None:
+        before[place.resolve()] = set(synced)
+        link(source, place)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "link", make)
+    return lambda path, entry: (path.stat().st_ino, path.parent.stat().st_ino) in before[entry.resolve()]

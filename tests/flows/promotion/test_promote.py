@@ -27,7 +27,7 @@ from tasks.harness.errors import StageError
 from tasks.harness.records import read_json
 from tasks.params import whole
 from tasks.prepared import Split
-from tests.flows.promotion.conftest import ENTRY, Variant
+from tests.flows.promotion.conftest import ENTRY, OnTheDisk, Variant
 
 
 @pytest.fixture
@@ -418,11 +418,15 @@ def test_why_before_anything_was_judged(ready: Path, capsys: pytest.CaptureFixtu
     assert "No model has been judged yet" in capsys.readouterr().out
 
 
-def test_the_registry_may_lie_elsewhere(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REGISTRY", str(tmp_path / "else where"))
+def test_the_registry_may_lie_elsewhere(
+    ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_the_disk: OnTheDisk
+) -> None:
+    monkeypatch.setenv("REGISTRY", str(root := tmp_path / "else where/registry"))
     run()
     assert not ready.exists()
-    assert len(history.read(tmp_path / "else where")) == 1
+    (entry,) = history.read(root)
+    assert on_the_disk(root, root / entry.name)
+    assert on_the_disk(root.parent, root / entry.name)
 
 
 def test_a_folder_that_is_there_already_is_left_as_it_is(tmp_path: Path) -> None:

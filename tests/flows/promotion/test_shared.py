@@ -25,7 +25,7 @@ from tasks.gates import serving
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
 from tasks.harness.records import to_json, write_json
-from tests.flows.promotion.conftest import ENTRY, Variant, name_remote
+from tests.flows.promotion.conftest import ENTRY, OnTheDisk, Variant, name_remote
 from tests.flows.promotion.test_killed import each_step
 from tests.support.loopback import answering
 from tests.support.params import ROOT
@@ -98,6 +98,18 @@ def test_what_is_put_into_service_is_at_the_remote_as_it_is_here(storage: Path, 
     models = {f"{entry.model}/{name}" for entry in (first, second) for name in ("model.onnx", "golden.json")}
     expected = {"champion.json", "history/000001.json", "history/000002.json", "history/exclusive", *models}
     assert names == expected
+
+
+def test_the_names_of_folders_are_on_the_disk_before_the_entry_is(
+    storage: Path, machine: Machine, on_the_disk: OnTheDisk
+) -> None:
+    root = machine("new") / "registry"
+    entry = put_into_service(root, "1")
+    for registry in (root, storage / "registry"):
+        model = registry / entry.model
+        names = [registry, registry / "history", model, *model.iterdir()]
+        assert [path for path in names if not on_the_disk(path, registry / entry.name)] == []
+    assert on_the_disk(root.parent, root / entry.name)
 
 
 def test_another_machine_goes_on_from_there(storage: Path, machine: Machine) -> None:
