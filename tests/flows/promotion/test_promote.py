@@ -197,6 +197,26 @@ def test_one_that_was_overtaken_is_judged_again(
     assert "entry 2 has been made by somebody else meanwhile; judged again" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("blessed")
+def test_a_rollback_that_was_overtaken_by_a_promotion_leaves_it_in_service(
+    ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    variant("another")
+    run()
+    third, append = variant("of somebody else"), history.append
+
+    def overtaken(root: Path, entry: Entry) -> None:
+        monkeypatch.setattr(history, "append", append)
+        run()
+        append(root, entry)
+
+    monkeypatch.setattr(history, "append", overtaken)
+    with pytest.raises(SystemExit, match=r"^rollback: entry 3 has been made by somebody else$"):
+        rollback.main(["--reason", "odd boots"])
+    assert [entry.model == third for entry in history.read(ready)] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("version", "says"),
     [

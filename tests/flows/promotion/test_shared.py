@@ -21,6 +21,7 @@ from flows import promote, pull_champion, rollback
 from flows.promotion import history, shared, store
 from flows.promotion.history import Conflict, Entry
 from flows.promotion.remote import Remote
+from serving import champion
 from tasks.gates import serving
 from tasks.gates.verdict import Verdict
 from tasks.harness.errors import StageError
@@ -245,6 +246,47 @@ def test_of_machines_that_promote_at_once_one_wins_each_time(storage: Path, mach
     for name in ("a", "b", "c"):
         pull(machine(name))
         assert whole(machine(name)) == entries
+
+
+def _roll_back_five(root: Path) -> None:
+    """Put one of the first two models back, the one that is not in service."""
+    made = 0
+    while made < 5:
+        entries = history.read(root)
+        earlier = entries[1 if entries[-1].model == entries[0].model else 0]
+        try:
+            rollback.rollback(root, "", earlier.model, "odd boots")
+        except Conflict:
+            continue
+        made += 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads
+def test_of_rollbacks_and_promotions_at_once_one_wins_each_time_and_a_reader_has_a_whole_model_throughout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no remote
+    monkeypatch.setattr(rollback, "try_model", lambda *_: Verdict("serving", "passed"))
+    root = tmp_path / "registry"
+    before = [put_into_service(root, note) for note in ("first", "second")]
+    context = multiprocessing.get_context("fork")
+    rivals = [context.Process(target=_promote_five, args=(own, root)) for own in ("a", "b")]
+    rivals.append(context.Process(target=_roll_back_five, args=(root,)))
+    for rival in rivals:
+        rival.start()
+    seen = []
+    while any(rival.is_alive() for rival in rivals):
+        seen.append(champion.required(root))
+        champion.content(root, seen[-1])  # compared with its SHA-256
+    assert [rival.exitcode for rival in rivals] == [0] * 3
+    entries = whole(root)
+    assert entries[:2] == before
+    assert sorted(str(entry.reason) for entry in entries[2:]) == sorted(
+        [f"{own} {made}" for own in "ab" for made in range(5)] + ["odd boots"] * 5
+    )
+    numbers = [one.number for one in seen]
+    assert numbers == sorted(numbers)
+    assert all(one == history.champion(entries[one.number - 1]) for one in seen)
 
 
 def damaged(content: bytes) -> bytes:
