@@ -260,18 +260,21 @@ def test_a_limit_of_serving_holds(ready: Path) -> None:
         run()
 
 
-def test_other_classes_cannot_be_compared(ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("what", "other"), [("class_names", ["boot", "bag"]), ("image_shape", (32, 32, 3))])
+def test_a_champion_of_other_classes_or_images_cannot_be_compared(
+    ready: Path, variant: Variant, monkeypatch: pytest.MonkeyPatch, what: str, other: object
+) -> None:
     run()
     variant("another")
     opened = answers.opened
 
-    def other_classes(model: bytes, provider: str, name: str) -> object:
+    def changed(model: bytes, provider: str, name: str) -> object:
         predictor = opened(model, provider, name)
         if model == (ready / history.read(ready)[0].model / "model.onnx").read_bytes():
-            predictor.class_names = [f"new {name}" for name in predictor.class_names]
+            setattr(predictor, what, other)
         return predictor
 
-    monkeypatch.setattr(judge, "opened", other_classes)
+    monkeypatch.setattr(judge, "opened", changed)
     with pytest.raises(SystemExit, match="Refused: quality not run"):
         run()
 
