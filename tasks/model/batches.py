@@ -31,32 +31,41 @@ class BatchIndices(Sampler[Tensor]):
     Args:
         rank: of `ranks` processes that share each batch; where it has too few images for all, some get one that
             `mine` does not count.
+        least: fewer images at the end of a pass are no batch of their own, but part of the one before.
     """
 
     first = 0
 
     def __init__(
-        self, size: int, batch_size: int, generator: torch.Generator | None = None, rank: int = 0, ranks: int = 1
+        self,
+        size: int,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        least: int = 1,
     ) -> None:
         self.size = size
         self.batch_size = batch_size
         self.generator = generator
         self.rank = rank
         self.ranks = ranks
+        self.least = least
 
     def __iter__(self) -> Iterator[Tensor]:
         shuffled = self.generator is not None
         order = torch.randperm(self.size, generator=self.generator) if shuffled else torch.arange(self.size)
         first, self.first = self.first, 0
-        for batch in torch.split(order, self.batch_size)[first:]:
+        for batch in torch.split(order, list(map(self.images, range(len(self)))))[first:]:
             yield batch[self.rank % len(batch) :: self.ranks]
 
     def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
+        whole, rest = divmod(self.size, self.batch_size)
+        return whole + (rest >= self.least or whole == 0)
 
     def images(self, batch: int) -> int:
         """Return how many images a batch has, the first being 0, over all processes."""
-        return min(self.batch_size, self.size - batch * self.batch_size)
+        return self.batch_size if batch < len(self) - 1 else self.size - batch * self.batch_size
 
     def mine(self, batch: int) -> int:
         """Return how many images of a batch this process is to learn from."""

@@ -58,7 +58,7 @@ def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint:
 def train_epoch(training: Training, save: Callable[[], None]) -> float:
     """Do what is left of this epoch, calling `save` after each step, and return the average loss of its images."""
     indices, first = training.indices, training.ranks.first
-    seen = min(training.batch * indices.batch_size, indices.size)
+    seen = sum(map(indices.images, range(training.batch)))
     terminal = sys.stderr.isatty()
     train_mode(training.classifier)
     with tqdm(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tasks.harness.errors import StageError
+from tasks.model.batches import BatchIndices
 
 if TYPE_CHECKING:
     from tasks.training.state import Training
@@ -38,14 +39,14 @@ def advice(error: Exception, training: "Training", images: Tensor, targets: Tens
         return error
     traceback.clear_frames(error.__traceback__)  # they hold what the layers have computed so far
     params, size = training.params, len(images) // 2
-    while size and not _fits(training, images[:size], targets[:size]):
+    while size and not _fits(training, images[: (most := _most(training, size))], targets[:most]):
         size //= 2
     fitting = size * training.ranks.size
     together = params.batch_size * params.accumulate
     try_this = (
         f"{fitting} fits; with train.accumulate: {-(-together // fitting)} a step is still of {together} images"
         if fitting
-        else "not even one image fits: choose a smaller train.network, or smaller images"
+        else "no smaller one fits: choose a smaller train.network, or smaller images"
     )
     return StageError(
         f"out of memory on {training.device} in batch {training.batch + 1} of epoch {training.epoch} with "
@@ -53,15 +54,24 @@ def advice(error: Exception, training: "Training", images: Tensor, targets: Tens
     )
 
 
+def _most(training: "Training", size: int) -> int:
+    """Return of how many images a batch is at most, if each process is to get `size`."""
+    of = training.indices
+    like = BatchIndices(of.size, size * of.ranks, None, of.rank, of.ranks, of.least)
+    return max(like.mine(0), like.mine(len(like) - 1))
+
+
 def _fits(training: "Training", images: Tensor, targets: Tensor) -> bool:
-    """Try a step without its update; batch norm of one image may refuse it for another reason, and then it fits."""
+    """Try a step without its update; one image that batch norm refuses fits no better than what is too large."""
     training.optimizer.zero_grad()
     if training.device.type != "cpu":
         torch.get_device_module(training.device).empty_cache()
     try:
         training.average_loss(training.classifier, images, targets).backward()  # type: ignore[no-untyped-call]
-    except (RuntimeError, MemoryError, ValueError) as error:
+    except (RuntimeError, MemoryError) as error:
         return not is_out_of_memory(error)
+    except ValueError:
+        return False
     return True
 
 

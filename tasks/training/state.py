@@ -58,7 +58,8 @@ class Training:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.generator = torch.Generator().manual_seed(params.seed)
         self.order = self.generator.get_state()  # before it shuffled for this epoch
-        self.indices = BatchIndices(len(split.labels), params.batch_size, self.generator, ranks.rank, ranks.size)
+        least = 2 * ranks.size  # batch norm refuses an image that is alone, where its map has a single pixel left
+        self.indices = BatchIndices(len(split.labels), params.batch_size, self.generator, ranks.rank, ranks.size, least)
         self.loader = batches(split, self.indices, device)
         self.epoch = 1
         self.batch = 0  # how many of this epoch are done
@@ -142,7 +143,7 @@ class Training:
         The optimiser takes a step after each batch, or after as many as `train.accumulate` says.
 
         Raises:
-            StageError: the batch is too large for the memory.
+            StageError: the batch is too large for the memory, or too small for the network.
         """
         self.draw_anew()
         first = self.batch - self.batch % self.params.accumulate
@@ -155,9 +156,21 @@ class Training:
             loss = self.backward(images, targets, mine * self.ranks.size / together, self.batch == last)
         except (RuntimeError, MemoryError) as error:
             raise memory.advice(error, self, images, targets) from None
+        except ValueError as error:
+            raise self.too_small(error) from None
         if self.batch == last:
             self.update()
         return loss * mine
+
+    def too_small(self, error: ValueError) -> Exception:
+        """Return a StageError that says that batch norm takes no batch as small as this; another error as it is."""
+        if "Expected more than 1 value per channel" not in str(error):
+            return error
+        return StageError(
+            f"train.batch_size = {self.params.batch_size} gives a process {self.indices.mine(self.batch)} of the "
+            f"{self.indices.size} training images at a time, and train.network = {self.params.network} normalises by "
+            f"what a batch has of each channel, which takes 2: choose train.batch_size = {self.indices.least} or more"
+        )
 
     def backward(self, images: Tensor, targets: Tensor, share: float, last: bool) -> Tensor:
         """Add this share of the gradient of the average loss to what the parameters have, and return that loss.

@@ -3,6 +3,7 @@
 from itertools import chain
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -21,6 +22,26 @@ def test_an_epoch_sees_every_image_once_in_a_new_order() -> None:
     assert len(indices) == 3
     assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(10))
     assert first != second
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "least", "expected"),
+    [
+        (9, 4, 2, [4, 5]),
+        (9, 4, 1, [4, 4, 1]),
+        (10, 4, 2, [4, 4, 2]),
+        (7, 4, 4, [7]),
+        (1, 4, 2, [1]),
+        (3, 1, 2, [1] * 3),
+    ],
+)
+def test_images_that_are_too_few_for_a_batch_are_part_of_the_one_before(
+    size: int, batch_size: int, least: int, expected: list[int]
+) -> None:
+    indices = BatchIndices(size, batch_size, torch.Generator().manual_seed(0), least=least)
+    found = list(indices)
+    assert [len(batch) for batch in found] == [indices.images(number) for number in range(len(indices))] == expected
+    assert sorted(torch.cat(found).tolist()) == list(range(size))
 
 
 def test_without_shuffling_batches_come_in_order(prepared: Path) -> None:

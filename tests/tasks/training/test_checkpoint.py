@@ -86,12 +86,15 @@ def test_it_goes_on_at_any_step_with_the_same_bytes(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_it_goes_on_after_the_smaller_batch_at_the_end_of_an_epoch(prepared: Path) -> None:
-    expected, curve = finish(StopsAfter(-1), batch_size=4)
+@pytest.mark.parametrize(("batch_size", "steps"), [(4, 2), (5, 1)])
+def test_it_goes_on_after_a_smaller_or_larger_batch_at_the_end_of_an_epoch(
+    prepared: Path, batch_size: int, steps: int
+) -> None:
+    expected, curve = finish(StopsAfter(-1), batch_size=batch_size)
     Checkpoint("key", CPU).remove()
     with pytest.raises(Stopped):
-        finish(StopsAfter(2), batch_size=4)
-    found, its_curve = finish(Checkpoint("key", CPU), batch_size=4)
+        finish(StopsAfter(steps), batch_size=batch_size)
+    found, its_curve = finish(Checkpoint("key", CPU), batch_size=batch_size)
     assert its_curve == curve
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 

@@ -188,6 +188,59 @@ def test_a_batch_that_the_memory_does_not_hold_says_which_would(prepared: Path) 
         fit(Classifier(Large(), [0.0], [1.0]), p)
 
 
+class Normalised(nn.Module):
+    """Batch norm of one value of each channel an image, as at the end of the shipped network."""
+
+    def __init__(self, most: int = 8) -> None:
+        super().__init__()
+        self.most = most  # images that the memory holds
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.Linear(16, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.most:
+            raise MemoryError
+        logits: torch.Tensor = self.layers(x)
+        return logits
+
+
+def test_no_batch_at_the_end_of_an_epoch_is_too_small_for_batch_norm(prepared: Path) -> None:
+    p = write_params(train={"batch_size": 3}).train
+    split = Split.read("train")
+    training = Training(Classifier(Normalised(), [0.0], [1.0]), Split(split.images[:4], split.labels[:4]), 10, p, CPU)
+    loop.fit(training, Split.read("validation"), LearningCurve(), Checkpoint("key", CPU))
+    assert training.batch == len(training.indices) == 1
+
+
+def test_batches_that_batch_norm_does_not_take_are_refused(prepared: Path) -> None:
+    p = write_params(train={"batch_size": 1, "network": "cnn"}).train
+    with pytest.raises(
+        StageError,
+        match=r"^train.batch_size = 1 gives a process 1 of the 6 training images at a time, and train.network = cnn "
+        r"normalises by .*: choose train.batch_size = 2 or more$",
+    ):
+        fit(Classifier(Normalised(), [0.0], [1.0]), p)
+
+
+@pytest.mark.parametrize(
+    ("most", "tried", "told"),
+    [(4, [9, 5, 3], "2 fits; with train.accumulate: 5 a"), (1, [9, 5, 3, 1], "no smaller one")],
+)
+def test_no_batch_is_advised_that_batch_norm_does_not_take_or_that_may_become_too_large(
+    prepared: Path, most: int, tried: list[int], told: str
+) -> None:
+    """Of batches of 9, 4 and 2 of nine images the last one gets the image that is left."""
+    sizes: list[int] = []
+    network = Normalised(most)
+    network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    split = Split.read("train")
+    nine = Split(split.images[[0] * 9], split.labels[[0] * 9])
+    p = write_params(train={"batch_size": 9}).train
+    training = Training(Classifier(network, [0.0], [1.0]), nine, 10, p, CPU)
+    with pytest.raises(StageError, match=f"train.batch_size = 9: {told}"):
+        loop.fit(training, Split.read("validation"), LearningCurve(), Checkpoint("key", CPU))
+    assert sizes == tried
+
+
 def test_another_error_of_a_step_is_no_lack_of_memory(prepared: Path) -> None:
     class Broken(quickstart.NeuralNetwork):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -82,10 +82,15 @@ def test_the_reason_why_one_of_them_failed_is_the_last_line(prepared: Path) -> N
     assert not Path("models/model.pth").exists()
 
 
+@pytest.mark.parametrize("least", [1, 4])
 @pytest.mark.parametrize(("size", "batch_size", "ranks"), [(7, 4, 2), (5, 4, 2), (6, 3, 4), (1, 8, 3)])
-def test_each_image_of_each_batch_is_learned_from_by_one_process(size: int, batch_size: int, ranks: int) -> None:
-    whole = BatchIndices(size, batch_size, torch.Generator().manual_seed(0))
-    shares = [BatchIndices(size, batch_size, torch.Generator().manual_seed(0), rank, ranks) for rank in range(ranks)]
+def test_each_image_of_each_batch_is_learned_from_by_one_process(
+    size: int, batch_size: int, ranks: int, least: int
+) -> None:
+    def share(rank: int, ranks: int) -> BatchIndices:
+        return BatchIndices(size, batch_size, torch.Generator().manual_seed(0), rank, ranks, least)
+
+    whole, shares = share(0, 1), [share(rank, ranks) for rank in range(ranks)]
     for number, (together, *parts) in enumerate(zip(whole, *shares, strict=True)):
         learned = torch.cat([part[: share.mine(number)] for share, part in zip(shares, parts, strict=True)])
         assert sorted(learned.tolist()) == sorted(together.tolist())
