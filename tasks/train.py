@@ -93,9 +93,8 @@ def train(
 ) -> Training:
     """Build the classifier and train it."""
     try:
-        classifier = build(architecture).to(device)
-    except (RuntimeError, MemoryError) as error:
-        raise memory.too_large(error, device) from None
+        with memory.holding("the network: choose a smaller train.network", device):
+            classifier = build(architecture).to(device)
     except ValueError as error:
         raise StageError(f"train.{architecture.network}: {error}") from None
     if ranks.first:
@@ -110,8 +109,9 @@ def train(
             print(f"Beginning with {weights.path}; {', '.join(new) or 'nothing'} begins anew", flush=True)
     if params.transfer.freeze == "backbone":
         transfer.freeze_backbone(classifier.network)
-    training = Training(classifier, split, len(architecture.class_names), params, device, ranks)
-    fit(training, Split.read("validation"), LearningCurve(ranks.first), checkpoint)
+    with memory.holding("what its training takes: choose a smaller train.network, or train.batch_size", device):
+        training = Training(classifier, split, len(architecture.class_names), params, device, ranks)
+        fit(training, Split.read("validation"), LearningCurve(ranks.first), checkpoint)
     return training
 
 

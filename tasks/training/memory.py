@@ -3,6 +3,8 @@
 import resource
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from tasks.harness.errors import StageError
 from tasks.model.batches import BatchIndices
+from tasks.training.augmentation import augment
 
 if TYPE_CHECKING:
     from tasks.training.state import Training
@@ -22,24 +25,28 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in WORDS)
 
 
-def too_large(error: Exception, device: torch.device) -> Exception:
-    """Return a StageError that says that the network alone does not fit; another error as it is."""
-    if not is_out_of_memory(error):
-        return error
-    return StageError(f"out of memory on {device}, which does not hold the network: choose a smaller train.network")
+@contextmanager
+def holding(what: str, device: torch.device) -> Iterator[None]:
+    """Say in a StageError that the memory does not hold `what`, which ends with what to choose instead."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StageError(f"out of memory on {device}, which does not hold {what}") from None
 
 
-def advice(error: Exception, training: "Training", images: Tensor, targets: Tensor) -> Exception:
+def advice(error: Exception, training: "Training", images: Tensor, labels: Tensor) -> Exception:
     """Return a StageError that says which batch size would fit, having tried; another error as it is.
 
     Args:
-        images: of the batch that did not fit, `uint8 [N, H, W, C]`, with its labels or shares of classes.
+        images: of the batch that did not fit, `uint8 [N, H, W, C]`, with its labels.
     """
     if not is_out_of_memory(error):
         return error
     traceback.clear_frames(error.__traceback__)  # they hold what the layers have computed so far
     params, size = training.params, len(images) // 2
-    while size and not _fits(training, images[: (most := _most(training, size))], targets[:most]):
+    while size and not _fits(training, images[: (most := _most(training, size))], labels[:most]):
         size //= 2
     fitting = size * training.ranks.size
     together = params.batch_size * params.accumulate
@@ -61,13 +68,15 @@ def _most(training: "Training", size: int) -> int:
     return max(like.mine(0), like.mine(len(like) - 1))
 
 
-def _fits(training: "Training", images: Tensor, targets: Tensor) -> bool:
-    """Try a step without its update; one image that batch norm refuses fits no better than what is too large."""
+def _fits(training: "Training", images: Tensor, labels: Tensor) -> bool:
+    """Try a step; one image that batch norm refuses fits no better than what is too large."""
     training.optimizer.zero_grad()
     if training.device.type != "cpu":
         torch.get_device_module(training.device).empty_cache()
     try:
+        images, targets = augment(images, labels, training.params.augment, training.classes)
         training.average_loss(training.classifier, images, targets).backward()  # type: ignore[no-untyped-call]
+        training.optimizer.step()
     except (RuntimeError, MemoryError) as error:
         return not is_out_of_memory(error)
     except ValueError:

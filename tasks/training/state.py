@@ -24,7 +24,7 @@ from tasks.training.clock import Clock, Pace
 from tasks.training.optimizers import learning_rate, optimizer
 from tasks.training.ranks import Ranks
 from tasks.training.record import Epochs, Usage, Validated
-from tasks.training.validation import validate
+from tasks.training.validation import LARGEST, validate
 
 ALONE = Ranks()
 
@@ -150,16 +150,16 @@ class Training:
         last = min(first + self.params.accumulate, len(self.indices)) - 1
         together = sum(map(self.indices.images, range(first, last + 1)))  # images to a step of the optimiser
         mine = self.indices.mine(self.batch)
-        images, targets = augment(images, labels, self.params.augment, self.classes)
         try:
+            augmented, targets = augment(images, labels, self.params.augment, self.classes)
             # What each process gives, and each batch of a step, comes to the mean over all images of that step.
-            loss = self.backward(images, targets, mine * self.ranks.size / together, self.batch == last)
+            loss = self.backward(augmented, targets, mine * self.ranks.size / together, self.batch == last)
+            if self.batch == last:
+                self.update()
         except (RuntimeError, MemoryError) as error:
-            raise memory.advice(error, self, images, targets) from None
+            raise memory.advice(error, self, images, labels) from None
         except ValueError as error:
             raise self.too_small(error) from None
-        if self.batch == last:
-            self.update()
         return loss * mine
 
     def too_small(self, error: ValueError) -> Exception:
@@ -248,10 +248,13 @@ class Training:
         """Measure the classifier as it is after this epoch, which may be the best so far.
 
         Raises:
-            StageError: see `finite`.
+            StageError: see `finite`; or it is too large for the memory.
         """
         started = time.monotonic()
-        self.last = last = validate(self.trained, validation, self.classes, self.epoch, self.device)
+        size = min(-(-self.params.batch_size // self.ranks.size), LARGEST)
+        what = f"{size} images in the validation after epoch {self.epoch}: choose a smaller train.batch_size"
+        with memory.holding(what, self.device):
+            self.last = last = validate(self.trained, validation, self.classes, self.epoch, self.device, size)
         self.finite(last.loss, self.batch)
         if self.best is None or last.goodness > self.best.goodness:
             self.best = last

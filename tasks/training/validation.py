@@ -8,12 +8,14 @@ from tasks.model.classifier import Classifier
 from tasks.prepared import Split
 from tasks.training.record import Validated
 
-BATCH_SIZE = 1024
+LARGEST = 1024  # batch: a larger one is not faster
 
 
-def validate(classifier: Classifier, validation: Split, classes: int, epoch: int, device: torch.device) -> Validated:
+def validate(
+    classifier: Classifier, validation: Split, classes: int, epoch: int, device: torch.device, batch_size: int
+) -> Validated:
     """Measure accuracy and average cross-entropy on the validation split, in evaluation mode and in float32."""
-    logits, labels = predict(classifier, validation, BATCH_SIZE, device), torch.from_numpy(validation.labels)
+    logits, labels = predict(classifier, validation, batch_size, device), torch.from_numpy(validation.labels)
     predicted = logits.argmax(1)
     return Validated(
         epoch,

@@ -241,6 +241,40 @@ def test_no_batch_is_advised_that_batch_norm_does_not_take_or_that_may_become_to
     assert sizes == tried
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("tasks.training.state.augment", " in batch 1 of epoch 1 with train.batch_size = 4: 2 fits"),
+        ("torch.optim.SGD.step", " in batch 1 of epoch 1 with train.batch_size = 4: no smaller one fits: choose"),
+        ("tasks.training.state.validate", ", which does not hold 4 images in the validation after epoch 1: choose a"),
+        (
+            "tasks.training.state.average",
+            ", which does not hold what its training takes: choose a smaller train.network",
+        ),
+        ("tasks.train.build", ", which does not hold the network: choose a smaller train.network"),
+    ],
+)
+def test_whatever_the_memory_does_not_hold_is_told(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, what: str, told: str
+) -> None:
+    write_params(train={"ema_decay": 0.5})
+
+    def too_large(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(what, too_large)
+    with pytest.raises(SystemExit, match=f"^train: out of memory on {DEVICE}{told}"):
+        train.main()
+
+
+def test_a_validation_takes_batches_no_larger_than_the_training(prepared: Path) -> None:
+    sizes: list[int] = []
+    network = quickstart.NeuralNetwork()
+    network.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    fit(Classifier(network, [0.0], [1.0]), write_params(train={"batch_size": 1, "epochs": 1}).train)
+    assert sizes == [1] * 8
+
+
 def test_another_error_of_a_step_is_no_lack_of_memory(prepared: Path) -> None:
     class Broken(quickstart.NeuralNetwork):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
