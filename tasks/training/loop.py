@@ -41,11 +41,10 @@ def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint:
         train_loss = train_epoch(training, save)
         if first:
             validated = training.validate(validation)
-            rate = training.optimizer.param_groups[0]["lr"]
-            curve.add(validated, train_loss, rate)
+            curve.add(validated, train_loss, training.rate)
             print(
                 f"Validation: accuracy {validated.accuracy:.1%}, average loss {validated.loss:.6f}; "
-                f"learning rate {rate:.3g}, {training.speed()}",
+                f"learning rate {training.rate:.3g}, {training.speed()}",
                 flush=True,
             )
         if training.over or training.gives_up():
@@ -71,11 +70,13 @@ def train_epoch(training: Training, save: Callable[[], None]) -> float:
             seen += done
             bar.update(done)
             if training.batch % LINE_EVERY == 0:
-                loss = training.finite(total.item() / max(indices.mine(training.batch), 1), training.batch + 1)
+                training.losses.look(training.ranks)
+                loss = total.item() / max(indices.mine(training.batch), 1)
                 if first and not terminal:
                     print(f"loss: {loss:>7f}  [{seen:>5d}/{indices.size:>5d}]", flush=True)
             training.advance()
             save()
             if training.over:
                 break
-    return training.finite(training.ranks.summed(training.total_loss).item(), training.batch) / seen
+    training.losses.look(training.ranks)
+    return training.ranks.summed(training.total_loss).item() / seen

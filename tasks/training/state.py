@@ -1,6 +1,5 @@
 """A training as far as it has come: what is stepped, saved and restored together."""
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from tasks.prepared import Split
 from tasks.training import memory, precision
 from tasks.training.augmentation import augment
 from tasks.training.clock import Clock, Pace
+from tasks.training.losses import Losses
 from tasks.training.optimizers import learning_rate, optimizer
 from tasks.training.ranks import Ranks
 from tasks.training.record import Epochs, Usage, Validated
@@ -64,6 +64,7 @@ class Training:
         self.epoch = 1
         self.batch = 0  # how many of this epoch are done
         self.total_loss = torch.zeros((), device=device)  # over this process's images of this epoch so far
+        self.losses = Losses(params.learning_rate)
         self.last: Validated | None = None  # of the first process, as is the best
         self.best: Validated | None = None
         self.best_weights: dict[str, Tensor] = {}  # where they are to be kept
@@ -99,7 +100,12 @@ class Training:
         return (self.epoch - 1) * len(self.indices) + self.batch
 
     def state(self) -> dict[str, Any]:
-        """Return all that decides the steps to come, as tensors and plain types."""
+        """Return all that decides the steps to come, as tensors and plain types.
+
+        Raises:
+            StageError: the loss is no longer a finite number.
+        """
+        self.losses.examine(ALONE)  # what is saved can be gone on with
         return {
             "network": self.classifier.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else None,
@@ -160,7 +166,8 @@ class Training:
             raise memory.advice(error, self, images, labels) from None
         except ValueError as error:
             raise self.too_small(error) from None
-        return loss * mine
+        self.losses.add(total := loss * mine, self.epoch, self.batch + 1, self.rate)
+        return total
 
     def too_small(self, error: ValueError) -> Exception:
         """Return a StageError that says that batch norm takes no batch as small as this; another error as it is."""
@@ -227,35 +234,24 @@ class Training:
             return self.step_number
         return self.ranks.agreed(max(self.step_number, share * self.steps), self.device)
 
-    def finite(self, loss: float, batch: int) -> float:
-        """Return the loss, having seen that it is a number with which the training can go on.
-
-        Args:
-            batch: after which of this epoch, the first being 1.
-
-        Raises:
-            StageError: it is none.
-        """
-        if not math.isfinite(loss):
-            raise StageError(
-                f"the loss is {loss} after batch {batch} of epoch {self.epoch}, with the learning rate "
-                f"{self.optimizer.param_groups[0]['lr']:.3g}: try a lower train.learning_rate = "
-                f"{self.params.learning_rate}, a warm-up (train.warm_up), or train.clip_norm: 1"
-            )
-        return loss
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
 
     def validate(self, validation: Split) -> Validated:
         """Measure the classifier as it is after this epoch, which may be the best so far.
 
         Raises:
-            StageError: see `finite`; or it is too large for the memory.
+            StageError: the loss is no finite number; or the memory too small for it.
         """
         started = time.monotonic()
         size = min(-(-self.params.batch_size // self.ranks.size), LARGEST)
         what = f"{size} images in the validation after epoch {self.epoch}: choose a smaller train.batch_size"
         with memory.holding(what, self.device):
             self.last = last = validate(self.trained, validation, self.classes, self.epoch, self.device, size)
-        self.finite(last.loss, self.batch)
+        self.losses.finite(last.loss, self.epoch, self.batch, self.rate)
         if self.best is None or last.goodness > self.best.goodness:
             self.best = last
             if self.params.keep == "best":

@@ -95,6 +95,31 @@ def test_a_loss_that_is_not_finite_ends_the_stage(prepared: Path) -> None:
         fit(model, p)
 
 
+@pytest.mark.parametrize(("every_s", "bad"), [(1e9, 2), (1e9, 120), (0, 2)])
+def test_the_first_loss_that_is_not_finite_is_told(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, every_s: float, bad: int
+) -> None:
+    """Of 150 batches, with a learning rate that falls; a checkpoint looks, too, and holds no such training."""
+    p = write_params(train={"batch_size": 2, "epochs": 1, "schedule": "one_cycle", "warm_up": 0.0}).train
+    split = Split.read("train")
+    many = Split(split.images[[0] * 300], split.labels[[0] * 300])
+    network = quickstart.NeuralNetwork()
+    calls = iter(range(1, 151))
+
+    def broken(_: object, __: object, logits: torch.Tensor) -> torch.Tensor:
+        return logits * (float("inf") if next(calls) == bad else 1)
+
+    network.register_forward_hook(broken)
+    training = Training(Classifier(network, [0.0], [1.0]), many, 10, p, CPU)
+    monkeypatch.setenv("CHECKPOINT_EVERY_S", str(every_s))
+    saved = Checkpoint("key", CPU)
+    rate = p.learning_rate * (1 - (bad - 1) / 150)
+    with pytest.raises(StageError, match=f"^the loss is nan after batch {bad} of epoch 1, .* rate {rate:.3g}: try"):
+        loop.fit(training, Split.read("validation"), LearningCurve(), saved)
+    state = saved.load()
+    assert (state["training"]["batch"] if state else None) == (bad - 1 if every_s == 0 else None)
+
+
 def weights(p: Train) -> dict[str, torch.Tensor]:
     set_up(p.threads, p.seed)
     return fit(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), p).result()
