@@ -13,12 +13,12 @@ class Clock:
 
     def __init__(self, max_minutes: float | None) -> None:
         self.limit_s = max_minutes * 60 if max_minutes else None
-        self.validation_s = 0.0  # what the last validation took, and the next one will
-        self.go_on(0.0)
+        self.go_on(0.0, 0.0)
 
-    def go_on(self, seconds: float) -> None:
-        """Go on from what `seconds` was when a run was stopped."""
+    def go_on(self, seconds: float, validation_s: float) -> None:
+        """Go on from what they were when a run was stopped."""
         self._zero = time.monotonic() - seconds
+        self.validation_s = validation_s  # what the last validation took, and the next one will
 
     @property
     def seconds(self) -> float:

@@ -30,6 +30,10 @@ def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint:
             print(
                 f"Going on after batch {training.batch} of epoch {training.epoch}, where a run was stopped", flush=True
             )
+    elif training.clock.limit_s:
+        if first:
+            training.measure(validation)  # how long it takes is to be known before the first one has to end in time
+        training.measure_progress()
 
     def save() -> None:
         if first and training.between_steps:
@@ -47,6 +51,7 @@ def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint:
                 f"learning rate {training.rate:.3g}, {training.speed()}",
                 flush=True,
             )
+        training.measure_progress()  # the validation took its time
         if training.over or training.gives_up():
             return
         training.epoch += 1

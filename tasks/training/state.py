@@ -118,6 +118,7 @@ class Training:
             "best": asdict(self.best) if self.best else None,
             "best_weights": self.best_weights,
             "seconds": self.clock.seconds,
+            "validation_s": self.clock.validation_s,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -132,8 +133,8 @@ class Training:
         self.total_loss = state["total_loss"].to(self.device)
         self.best = Validated(**state["best"]) if state["best"] else None
         self.best_weights = state["best_weights"]
-        self.clock.go_on(state["seconds"])
-        self.progress = self.measured_progress()
+        self.clock.go_on(state["seconds"], state["validation_s"])
+        self.measure_progress()
         self.pace = Pace(self.params.batch_size, self.step_number)
 
     def rest_of_epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -226,13 +227,14 @@ class Training:
     def advance(self) -> None:
         """Count a batch as done."""
         self.batch += 1
-        self.progress = self.measured_progress()
+        self.measure_progress()
 
-    def measured_progress(self) -> float:
+    def measure_progress(self) -> None:
+        """See how far the training is, by the batches and by the first process's clock."""
         share = self.clock.share()
-        if share is None:
-            return self.step_number
-        return self.ranks.agreed(max(self.step_number, share * self.steps), self.device)
+        self.progress = self.step_number
+        if share is not None:
+            self.progress = self.ranks.agreed(max(self.step_number, share * self.steps), self.device)
 
     @property
     def rate(self) -> float:
@@ -240,24 +242,33 @@ class Training:
         rate: float = self.optimizer.param_groups[0]["lr"]
         return rate
 
+    def measure(self, validation: Split) -> Validated:
+        """Measure the classifier as it is, and how long that takes.
+
+        Raises:
+            StageError: it is too large for the memory.
+        """
+        started = time.monotonic()
+        size = min(-(-self.params.batch_size // self.ranks.size), LARGEST)
+        what = f"{size} images in the validation of epoch {self.epoch}: choose a smaller train.batch_size"
+        with memory.holding(what, self.device):
+            validated = validate(self.trained, validation, self.classes, self.epoch, self.device, size)
+        self.clock.validation_s = time.monotonic() - started
+        return validated
+
     def validate(self, validation: Split) -> Validated:
         """Measure the classifier as it is after this epoch, which may be the best so far.
 
         Raises:
-            StageError: the loss is no finite number; or the memory too small for it.
+            StageError: the loss is no finite number; see `measure`.
         """
-        started = time.monotonic()
-        size = min(-(-self.params.batch_size // self.ranks.size), LARGEST)
-        what = f"{size} images in the validation after epoch {self.epoch}: choose a smaller train.batch_size"
-        with memory.holding(what, self.device):
-            self.last = last = validate(self.trained, validation, self.classes, self.epoch, self.device, size)
+        self.last = last = self.measure(validation)
         self.losses.finite(last.loss, self.epoch, self.batch, self.rate)
         if self.best is None or last.goodness > self.best.goodness:
             self.best = last
             if self.params.keep == "best":
                 state_dict = self.trained.network.state_dict()
                 self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
-        self.clock.validation_s = time.monotonic() - started
         return last
 
     def gives_up(self) -> bool:

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,47 @@ def test_a_time_limit_ends_it_within_an_epoch_the_learning_rate_at_its_end(
     assert rates == pytest.approx([p.learning_rate * (1 - step / 10) for step in range(10)])
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "validation_s", "stopped_after", "end"),
+    [(2, 20.0, None, (1, 3, 58.0)), (1, 18.0, None, (1, 4, 60.0)), (1, 18.0, 1, (1, 4, 60.0))],
+)
+def test_the_time_that_validations_take_counts(
+    prepared: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch_size: int,
+    validation_s: float,
+    stopped_after: int | None,
+    end: tuple[int, int, float],
+) -> None:
+    """Six images in batches that take 6 s, in a minute, which begins with a validation to see how long that takes."""
+    now = 0.0
+
+    class Stops(Checkpoint):
+        def save_if_due(self, state: Callable[[], dict[str, object]]) -> None:
+            self._due = 0
+            super().save_if_due(state)
+            if training.step_number == stopped_after:
+                raise KeyboardInterrupt
+
+    def passes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def validated(*given: object) -> Validated:
+        passes(validation_s)
+        return Validated(int(str(given[3])), 0.5, 1.0, [[1]])
+
+    monkeypatch.setattr("tasks.training.clock.time.monotonic", lambda: now)
+    monkeypatch.setattr("tasks.training.state.validate", validated)
+    p = write_params(train={"epochs": 100, "batch_size": batch_size, "max_minutes": 1.0}).train
+    for run in range(2 if stopped_after else 1):
+        training = Training(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), Split.read("train"), 10, p, CPU)
+        training.optimizer.register_step_post_hook(lambda *_: passes(6.0))
+        with pytest.raises(KeyboardInterrupt) if stopped_after and run == 0 else nullcontext():
+            loop.fit(training, Split.read("validation"), LearningCurve(), Stops("key", CPU))
+    assert (training.epoch, training.batch, now) == end
+
+
 def test_a_batch_that_the_memory_does_not_hold_says_which_would(prepared: Path) -> None:
     class Large(quickstart.NeuralNetwork):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -271,7 +314,7 @@ def test_no_batch_is_advised_that_batch_norm_does_not_take_or_that_may_become_to
     [
         ("tasks.training.state.augment", " in batch 1 of epoch 1 with train.batch_size = 4: 2 fits"),
         ("torch.optim.SGD.step", " in batch 1 of epoch 1 with train.batch_size = 4: no smaller one fits: choose"),
-        ("tasks.training.state.validate", ", which does not hold 4 images in the validation after epoch 1: choose a"),
+        ("tasks.training.state.validate", ", which does not hold 4 images in the validation of epoch 1: choose a"),
         (
             "tasks.training.state.average",
             ", which does not hold what its training takes: choose a smaller train.network",
