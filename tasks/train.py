@@ -47,10 +47,6 @@ def main() -> None:
             print(f"Using {device} device, {torch.get_num_threads()} CPU threads", flush=True)
         card = Card.read()
         weights = transfer.read(params)
-        if weights:  # so that model.json says which they were
-            params = params.model_copy(
-                update={"transfer": params.transfer.model_copy(update={"sha256": weights.sha256})}
-            )
         architecture = describe(card, params, weights)
         checkpoint = Checkpoint(running.inputs.digest(), device, ranks.size)
         with ranks.joined(device):

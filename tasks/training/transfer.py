@@ -35,7 +35,6 @@ class Weights:
     """What was read of a file of weights."""
 
     path: Path
-    sha256: str
     state_dict: dict[str, Tensor]
 
 
@@ -59,12 +58,12 @@ def read(params: Train) -> Weights | None:
         raise StageError(f"train.transfer.weights = {wanted} cannot be read: {error.strerror}") from None
     sha256 = hashlib.sha256(content).hexdigest()
     expected = params.transfer.sha256
-    if sha256 != expected and not (wanted == "hub" and expected is None):
+    if sha256 != expected:
         raise StageError(
             f"train.transfer.sha256 = {expected or 'null'}, but that of {path} is {sha256}: if this is the file that "
             f"you mean, write it to params.yaml, or run with -S train.transfer.sha256={sha256}"
         )
-    return Weights(path, sha256, _tensors(path, content))
+    return Weights(path, _tensors(path, content))
 
 
 def statistics(weights: Weights, network: str, channels: int) -> tuple[list[float], list[float]]:

@@ -37,7 +37,7 @@ def built(name: str = NETWORK, shape: tuple[int, int, int] = (28, 28, 1), classe
 
 
 def weights_of(state_dict: dict[str, Tensor]) -> Weights:
-    return Weights(FILE, "", state_dict)
+    return Weights(FILE, state_dict)
 
 
 def sha256(path: Path) -> str:
@@ -335,9 +335,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 def test_weights_come_from_the_hub_once_and_the_model_says_which(prepared: Path, hub: HubServer) -> None:
-    params("hub", sha256=None, learning_rate=1e-9)
+    digest = hashlib.sha256(hub.content).hexdigest()
+    params("hub", sha256=None)
+    assert f"or run with -S train.transfer.sha256={digest}" in refusal()
+    params("hub", sha256=digest, learning_rate=1e-9)
     train.main()
-    assert classifier.load()[1].training["transfer"]["sha256"] == hashlib.sha256(hub.content).hexdigest()
+    assert classifier.load()[1].training["transfer"]["sha256"] == digest
     path = "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"
     assert path in hub.paths
     hub.behaviour = "cut"
