@@ -23,7 +23,7 @@ from tasks.networks.cnn import PATCHES_OF
 from tasks.networks.from_timm import PREFIX
 from tasks.params.train import Train, options
 from tasks.prepared import Card, Split
-from tasks.training import memory, transfer
+from tasks.training import memory, precision, transfer
 from tasks.training.checkpoint import Checkpoint
 from tasks.training.curve import LearningCurve
 from tasks.training.loop import fit
@@ -48,7 +48,7 @@ def main() -> None:
         card = Card.read()
         weights = transfer.read(params)
         architecture = describe(card, params, weights)
-        checkpoint = Checkpoint(running.inputs.digest(), device, ranks.size)
+        checkpoint = Checkpoint(key(running.inputs.digest(), params, device), device, ranks.size)
         with ranks.joined(device):
             training = train(architecture, params, weights, device, ranks, checkpoint)
         if ranks.first:
@@ -129,6 +129,11 @@ def write(running: Stage, training: Training, architecture: Architecture, card: 
     running.path(PTH).write_bytes(pth_bytes(state_dict))
     write_json(running.path(TRAINING), asdict(training.epochs()))
     write_json(running.path(JSON), asdict(description))
+
+
+def key(inputs: str, params: Train, device: torch.device) -> str:
+    """Say what a checkpoint has to be of: the digest of the inputs, versions, and the precision that was chosen."""
+    return repr((inputs, versions(params.network), precision.resolve(params.precision, device)))
 
 
 def versions(network: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ import io
 import math
 import os
 import pickle
-import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,15 +29,12 @@ class Checkpoint:
     """The newest state of one training, saved every few seconds.
 
     Args:
-        key: the digest of the stage's inputs. What decides the results besides them (versions, device, threads) is
-            taken from torch.
+        key: what decides the results, but for the device, the threads and the instructions, which torch tells.
         ranks: how many processes train.
     """
 
     def __init__(self, key: str, device: torch.device, ranks: int = 1) -> None:
         machine = (
-            platform.python_version(),
-            torch.__version__,
             device.type,
             ranks,
             torch.get_num_threads(),

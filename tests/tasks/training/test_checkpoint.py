@@ -114,7 +114,8 @@ def test_it_goes_on_between_two_steps_of_several_batches(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_another_key_threads_or_version_begins_anew(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_key_or_number_of_threads_begins_anew(prepared: Path) -> None:
+    torch.set_num_threads(1)
     with pytest.raises(Stopped):
         finish(StopsAfter(2))
     assert Checkpoint("key", CPU).load()
@@ -122,8 +123,25 @@ def test_another_key_threads_or_version_begins_anew(prepared: Path, monkeypatch:
     torch.set_num_threads(2)
     assert Checkpoint("key", CPU).load() is None
     torch.set_num_threads(1)
-    monkeypatch.setattr(torch, "__version__", "0.0")
-    assert Checkpoint("key", CPU).load() is None
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("torch.__version__", "0.0"),
+        ("numpy.__version__", "0.0"),
+        ("tasks.train.version", lambda _: "0.0"),  # of timm
+        ("tasks.training.precision._has_bfloat16", lambda _: not torch.cpu._is_avx512_bf16_supported()),
+    ],
+)
+def test_another_machine_with_another_version_or_precision_begins_anew(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, what: str, value: object
+) -> None:
+    params = write_params(train={"network": "timm/test_resnet", "precision": "auto"}).train
+    here = train.key("inputs", params, CPU)
+    assert train.key("inputs", params, CPU) == here
+    monkeypatch.setattr(what, value)
+    assert train.key("inputs", params, CPU) != here
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
