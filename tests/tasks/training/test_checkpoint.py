@@ -4,20 +4,28 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from flows import overrides, recipes
 from tasks import train
 from tasks.harness.errors import StageError
-from tasks.model.classifier import Classifier
+from tasks.model.classifier import Classifier, digest
 from tasks.model.determinism import set_up
-from tasks.prepared import Split
+from tasks.networks.from_timm import PREFIX, create
+from tasks.params import whole
+from tasks.prepared import FOLDER as PREPARED
+from tasks.prepared import Card, Split
 from tasks.training import checkpoint, loop
 from tasks.training.checkpoint import FOLDER, Checkpoint
 from tasks.training.curve import CURVE, LearningCurve
+from tasks.training.ranks import Ranks
+from tasks.training.record import Epochs
 from tasks.training.state import Training
-from tests.support.params import write_params
+from tasks.training.transfer import Weights
+from tests.support.params import ROOT, shipped_params, write_params
 
 CPU = torch.device("cpu")
 
@@ -112,6 +120,49 @@ def test_it_goes_on_between_two_steps_of_several_batches(
     epoch, batch = (steps - 1) // 2 + 1, (2, 3)[(steps - 1) % 2]
     assert f"Going on after batch {batch} of epoch {epoch}, where a run was stopped" in capsys.readouterr().out
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+SMALL = ("train.epochs=2", "train.batch_size=3", "train.learning_rate=0.01", "train.threads=1")
+SHAPES = {
+    "digits": [8, 8, 1],
+    "cifar10": [32, 32, 3],
+    "cifar100": [32, 32, 3],
+    "folder": [32, 32, 3],
+    "csv": [32, 32, 3],
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_recipe_goes_on_in_the_middle_of_an_epoch_with_the_same_bytes(workspace: Path, recipe: str) -> None:
+    """After the third of four batches, of seven images in all; of timm with a network for tests."""
+    shutil.copytree(ROOT / "recipes", "recipes")
+    Path("params.yaml").write_text(overrides.apply(shipped_params(), [*recipes.changes(recipe), *SMALL])[0])
+    params, weights = whole.load(), None
+    p, shape = params.train, SHAPES.get(params.download.dataset, [28, 28, 1])
+    if p.network.startswith(PREFIX):
+        p = p.model_copy(update={"network": "timm/test_efficientnet"})
+    if p.transfer.weights:
+        other = create("test_efficientnet", (32, 32, 3), 3, "small", 0.0, 0.0)
+        weights = Weights(Path("weights.pth"), other.state_dict())
+    PREPARED.mkdir(parents=True)
+    for split, count in (("train", 7), ("validation", 3)):
+        images = np.random.default_rng(count).integers(0, 256, (count, *shape), np.uint8)
+        np.save(PREPARED / f"{split}_images.npy", images)
+        np.save(PREPARED / f"{split}_labels.npy", np.arange(count) % 2)
+    card = Card("made", ["a", "b"], shape, [0.5] * shape[2], [0.3] * shape[2], {}, {}, "crop", {})
+
+    def trained(saved: Checkpoint) -> tuple[str, bytes, Epochs]:
+        set_up(p.threads, p.seed)
+        training = train.train(train.describe(card, p, weights), p, weights, CPU, Ranks(), saved)
+        return digest(training.result()), CURVE.read_bytes(), training.epochs()
+
+    undisturbed = trained(StopsAfter(-1))
+    Checkpoint("key", CPU).remove()
+    with pytest.raises(Stopped):
+        trained(StopsAfter(3))
+    torch.manual_seed(1)
+    assert trained(Checkpoint("key", CPU)) == undisturbed
 
 
 def test_another_key_or_number_of_threads_begins_anew(prepared: Path) -> None:
