@@ -34,7 +34,9 @@ class Connection(HttpToolsProtocol):
         self.refusal: Refusal | None = None
         self.stopping = False
         self.receiving = self.in_head = False  # a request, and its headers
-        self.silent = 0  # bytes since the last ones that were of a body: headers, or what surrounds chunks
+        self.silent = 0  # bytes since the last read with some of a body or the end of a request in it: headers, or
+        # what surrounds chunks. Those of this read, and of that one, in which headers may have followed:
+        self.read = self.mixed = 0
         # By the loop's clock: when the request has to be here that is being received, when what was written has to
         # have been read, and when there is no more waiting for the client.
         self.due, self.write_due, self.gone = self.loop.time() + self.limits.header_s, inf, inf
@@ -52,7 +54,8 @@ class Connection(HttpToolsProtocol):
         if self.due == inf:
             self.due = self.loop.time() + self.limits.header_s
         self._unset_keepalive_if_required()
-        self.silent += len(data)
+        self.read = len(data)
+        self.silent += self.read
         self._feed(data)
         if self.silent > self.limits.header:
             self._refuse_head()
@@ -97,7 +100,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.refusal:
             return
-        if self.silent > self.limits.header and self._head() > self.limits.header:
+        if self._too_long(len(self.url)):
             self._refuse_head()
             return
         if self.parser.should_upgrade():
@@ -124,12 +127,14 @@ class Connection(HttpToolsProtocol):
             self.refuse(Refusal(405, "this is no proxy"))
 
     def on_body(self, body: bytes) -> None:
-        self.silent = 0
+        self.silent, self.mixed = 0, self.read
         if not self.refusal:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self.silent = 0
+        if self.headers and self._too_long():  # of trailers
+            self._refuse_head()
+        self.silent, self.mixed = 0, self.read
         if self.in_head:  # it is read once more, as one that does not offer another protocol
             return
         self.receiving = False
@@ -213,8 +218,12 @@ class Connection(HttpToolsProtocol):
         # Closed at once, what the client still sends would have the system take the answer back.
         self.transport.write_eof()
 
-    def _head(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + AROUND_HEADER for name, value in self.headers)
+    def _too_long(self, address: int = 0) -> bool:
+        """Whether headers, or trailers, have more bytes than they may; added up only where so many have come."""
+        if self.silent + self.mixed <= self.limits.header:
+            return False
+        fields = sum(len(name) + len(value) + AROUND_HEADER for name, value in self.headers)
+        return address + fields > self.limits.header
 
     def _refuse_head(self) -> None:
         self.refuse(Refusal(431, f"the headers have more than {self.limits.header:,} bytes"))

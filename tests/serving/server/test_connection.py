@@ -53,6 +53,17 @@ def test_large_headers_are_refused(unharmed: str, head: bytes, end: int | None) 
     assert error(unharmed, *parts, pause=0.002) == (431, "the headers have more than 32,768 bytes")
 
 
+@pytest.mark.parametrize("before", [get("/v2"), WHOLE], ids=["without a body", "with one"])
+@pytest.mark.parametrize("cut", [None, 40_000], ids=["whole", "in two"])
+def test_so_are_those_that_come_together_with_the_request_before_them(
+    unharmed: str, before: bytes, cut: int | None
+) -> None:
+    data = before + get("/v2", *["a: b"] * 8000)
+    parts = [data] if cut is None else [data[:cut], data[cut:]]
+    answered, refused = talk(unharmed, *parts, answers=None, pause=0.1)
+    assert (answered.status, refused.status) == (200, 431)
+
+
 @pytest.mark.parametrize("pieces", [1, 2, 5, 50])
 def test_headers_up_to_the_limit_are_taken_however_they_are_cut(unharmed: str, pieces: int) -> None:
     fields = b"".join(b"name-%03d: %s\r\n" % (number, b"v" * 300) for number in range(95))
@@ -107,6 +118,14 @@ def test_what_surrounds_a_body_without_an_end_is_refused_before_it_takes_memory(
 ) -> None:
     parts = [more * (65_536 // len(more))] * 1600  # 100 MiB
     assert error(unharmed, request(INFER, start, CHUNKED), *parts) == (431, "the headers have more than 32,768 bytes")
+
+
+@pytest.mark.parametrize("before", [0, 2], ids=["alone", "after others"])
+def test_long_trailers_in_one_piece_with_their_body_are_refused(unharmed: str, before: int) -> None:
+    body = b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(infer()), infer(), b"a: b\r\n" * 8000)
+    *answered, refused = talk(unharmed, WHOLE * before + request(INFER, body, CHUNKED), answers=None)
+    assert [answer.status for answer in answered] == [200] * before
+    assert (refused.status, refused.error) == (431, "the headers have more than 32,768 bytes")
 
 
 def test_trailers_are_no_headers(unharmed: str) -> None:
