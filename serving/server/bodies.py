@@ -40,7 +40,7 @@ class Held:
             Refusal: the server holds as much as it can.
         """
         metrics = self._metrics
-        held = metrics.held + metrics.unread
+        held = metrics.held + metrics.buffered
         if held > self.bytes and held + size > self._limits.held:  # one request alone may be of any size
             raise busy("the server holds as many requests as it can")
         self.bytes += size

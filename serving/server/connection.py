@@ -175,6 +175,11 @@ class Connection(HttpToolsProtocol):
         return self.receiving and not self.in_head
 
     @property
+    def buffered(self) -> int:
+        """Bytes of answers that the client has not read, and of bodies that wait for the request before them."""
+        return self.transport.get_write_buffer_size() + sum(len(cycle.body) for cycle, _ in self.pipeline)
+
+    @property
     def idle(self) -> bool:
         return not (self.receiving or self.answering)
 

@@ -97,7 +97,7 @@ class Metrics(Collector):
         self.waiting = 0  # images
         self.connections = 0
         self.held = 0  # bytes of bodies
-        self.unread = 0  # bytes of answers
+        self.buffered = 0  # bytes of answers that are not yet read, and of bodies whose turn has not come
         self.model: dict[str, str] = {}
         self.swaps: Counter[str] = Counter()
         self.refused: str | None = None  # the newer model that may not answer, and why
@@ -131,7 +131,7 @@ class Metrics(Collector):
         yield GaugeMetricFamily("classifier_queue_images", "Images that wait for the model.", self.waiting)
         yield GaugeMetricFamily("classifier_connections", "Connections that are open.", self.connections)
         held = "Of bodies that are received or wait, and answers that are not yet read."
-        yield GaugeMetricFamily("classifier_held_bytes", held, self.held + self.unread)
+        yield GaugeMetricFamily("classifier_held_bytes", held, self.held + self.buffered)
         about = GaugeMetricFamily("classifier_model_info", "The model that answers.", labels=list(self.model))
         about.add_metric(list(self.model.values()), 1)
         yield about

@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
             connection.look(now)
         metrics = self._service.metrics
         metrics.connections = len(self.server_state.connections)
-        metrics.unread = sum(one.transport.get_write_buffer_size() for one in self._connections())
+        metrics.buffered = sum(one.buffered for one in self._connections())
 
     def _connections(self) -> list[Connection]:
         return cast(list[Connection], list(self.server_state.connections))

@@ -109,6 +109,16 @@ def test_more_images_than_may_wait_are_told_to_come_again_and_then_taken(tmp_pat
         assert ask(server.url, WHOLE).status == 200
 
 
+def test_a_body_that_waits_for_the_request_before_it_is_held_like_any_other(tmp_path: Path) -> None:
+    with running(with_model(tmp_path), limits={"model_s": 0.5}) as server, connect(server.url) as one:
+        one.sendall(WHOLE + request(INFER, bytes(30_000)))
+        deadline = time.monotonic() + 5
+        while metrics(server.url)["classifier_held_bytes"] < 30_000:
+            assert time.monotonic() < deadline
+        assert [answer.status for answer in read(one, 2)] == [200, 400]
+        at_rest(server.url)
+
+
 def test_a_deadline_in_microseconds_and_that_of_the_server_end_what_waits_too_long(tmp_path: Path) -> None:
     limits = {"batch": 1, "queue_s": 0.5, "model_s": 0.2}
     with running(with_model(tmp_path), limits=limits) as server, ExitStack() as stack:

@@ -125,7 +125,7 @@ def test_who_came_while_the_server_was_busy_is_let_in_and_answered(folder: Path)
 class Quiet:
     """A connection as the server sees it, on which nothing has come yet that was read."""
 
-    idle = True
+    idle, buffered = True, 0
 
     def __init__(self, end: socket.socket, connections: set[object]) -> None:
         self.end, self.connections = end, connections
@@ -134,9 +134,6 @@ class Quiet:
 
     def get_extra_info(self, name: str) -> socket.socket:
         return {"socket": self.end}[name]
-
-    def get_write_buffer_size(self) -> int:
-        return 0
 
     def close(self) -> None:
         self.connections.discard(self)
