@@ -140,29 +140,36 @@ class Batcher:
         _settle(item, refusal)
 
     def _deliver(self, batch: list[Item], found: Outputs, began: float, ended: float) -> None:
-        self._metrics.waiting -= len(found["probabilities"])
-        self._count(batch, found, began, ended)
+        statistics, probabilities = self._of(batch[0].model), found["probabilities"]
+        self._metrics.waiting -= len(probabilities)
+        given = np.all(np.isfinite(probabilities), axis=1)
         start = 0
         for item in batch:
-            rows = {name: values[start : start + item.count] for name, values in found.items()}
+            rows = slice(start, start + item.count)
             # Looked at one by one: an answer does not depend on who shares the batch.
-            finite = np.isfinite(rows["probabilities"]).all()
-            _settle(item, rows if finite else Refusal(500, "the model's answer to these images is not finite"))
+            if given[rows].all():
+                statistics.success.add(ended - item.since)
+                _settle(item, {name: values[rows] for name, values in found.items()})
+            else:
+                given[rows] = False
+                statistics.fail.add(ended - item.since)
+                _settle(item, Refusal(500, "the model's answer to these images is not finite"))
             start += item.count
+        self._count(batch, probabilities[given], began, ended)
 
-    def _count(self, batch: list[Item], found: Outputs, began: float, ended: float) -> None:
-        statistics, images = self._of(batch[0].model), len(found["probabilities"])
-        statistics.inferences += images
+    def _count(self, batch: list[Item], given: NDArray[np.float32], began: float, ended: float) -> None:
+        """Count a batch, and the probabilities that were given as answers."""
+        statistics, images = self._of(batch[0].model), sum(item.count for item in batch)
+        statistics.inferences += len(given)
         statistics.last_ms = int(time.time() * 1000)
         statistics.infer.add(ended - began, len(batch))
         statistics.batches.setdefault(images, Durations()).add(ended - began)
         self._metrics.batch_images.observe(images)
         for item in batch:
             statistics.queue.add(began - item.since)
-            statistics.success.add(ended - item.since)
             self._metrics.queue_seconds.observe(began - item.since)
         class_names = batch[0].model.predictor.class_names
-        for label, count in enumerate(np.bincount(found["probabilities"].argmax(1)).tolist()):
+        for label, count in enumerate(np.bincount(given.argmax(1)).tolist()):
             if count:
                 self._metrics.predictions[class_names[label]] += count
 

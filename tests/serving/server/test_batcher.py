@@ -184,11 +184,14 @@ def test_an_answer_that_is_not_finite_is_refused_and_those_beside_it_are_given()
     async def play() -> None:
         async with playing() as it:
             await it.blocked()
-            answers = [it.ask(number) for number in (1, NOT_FINITE, 2)]
+            answers = [it.ask(1), it.ask(3, NOT_FINITE), it.ask(2)]
             it.model.free()
             assert await pixels(answers[0]) == [1]
             assert await refused(answers[1]) == (500, "the model's answer to these images is not finite")
             assert await pixels(answers[2]) == [2]
+            counted = it.batcher.statistics["1"]
+            assert (counted.inferences, counted.success.count, counted.fail.count) == (3, 3, 1)
+            assert it.metrics.predictions == {"pixel": 3}, "of an answer that is none no class is counted"
 
     asyncio.run(play())
 
