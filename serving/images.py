@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -14,6 +15,7 @@ from serving.files import open_regular, too_many_open
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_PIXELS = 50_000_000  # of an image file
+TILE = 1024  # pixels a side that are laid on black at a time: a whole image would be in memory four times
 MAX_SIDE = 4096  # of a model's input: the largest transform.image_size, so that a model's word makes no larger images
 ORIENTATION = 0x0112  # EXIF tag
 
@@ -85,9 +87,11 @@ def fit(image: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -
         resize: `stretch` to the shape, or `crop` to its proportions first, around the middle.
     """
     height, width, channels = image_shape
-    flat, mode = _flatten(image), "L" if channels == 1 else "RGB"
-    if flat.mode != mode:
-        flat = flat.convert(mode)
+    flat, mode = image, "L" if channels == 1 else "RGB"
+    if image.mode.startswith("I") or image.has_transparency_data:
+        flat = _flatten(image, mode)
+    elif image.mode != mode:
+        flat = image.convert(mode)
     if flat.size != (width, height):
         if resize == "crop":
             flat = ImageOps.fit(flat, (width, height), Image.Resampling.BILINEAR)
@@ -96,10 +100,16 @@ def fit(image: Image.Image, image_shape: tuple[int, int, int], resize: Resize) -
     return np.asarray(flat, np.uint8).reshape(image_shape)
 
 
-def _flatten(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 255 instead of scaling
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return image
+def _flatten(image: Image.Image, mode: str) -> Image.Image:
+    flat = Image.new(mode, image.size)
+    for left, top in product(range(0, image.width, TILE), range(0, image.height, TILE)):
+        right, bottom = min(left + TILE, image.width), min(top + TILE, image.height)
+        flat.paste(_on_black(image.crop((left, top, right, bottom))).convert(mode), (left, top))
+    return flat
+
+
+def _on_black(tile: Image.Image) -> Image.Image:
+    if tile.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to 255 instead of scaling
+        return Image.fromarray((np.asarray(tile) // 257).astype(np.uint8))
+    tile = tile.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", tile.size, "black"), tile)

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.images import ImageError, decode
+from serving import images
+from serving.images import ImageError, decode, fit
 from tests.support.exhausted import no_more_files
+from tests.support.params import ROOT
 
 SHAPE = (28, 28, 1)
 
@@ -48,6 +52,55 @@ def test_sixteen_bits_are_scaled_not_clipped(pixels: np.ndarray) -> None:
 def test_transparency_is_laid_on_black(pixels: np.ndarray) -> None:
     white = np.full((28, 28, 3), 255, np.uint8)
     assert np.array_equal(decode(save(np.concatenate((white, pixels), axis=2)), SHAPE), pixels)
+
+
+def whole_on_black(image: Image.Image, mode: str) -> Image.Image:
+    """Return what an image is that is laid on black in one piece."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert(mode)
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA")).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "P, each its own", "RGB", "L", "1", "I;16", "I"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_laid_on_black_in_tiles_has_the_pixels_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, mode: str, channels: int
+) -> None:
+    monkeypatch.setattr(images, "TILE", 7)
+    random = np.random.default_rng(0)
+    if mode.startswith("I"):
+        image = Image.fromarray(random.integers(0, 2**16, (20, 30)).astype(np.uint16 if ";" in mode else np.int32))
+    else:
+        image = Image.fromarray(random.integers(0, 256, (20, 30, 4), np.uint8)).convert(mode.partition(",")[0])
+        if mode.startswith("P,"):
+            image.info["transparency"] = bytes(range(256))
+        elif mode in ("P", "L", "1", "RGB"):
+            image.info["transparency"] = image.getpixel((3, 3))
+    reference = whole_on_black(image, "L" if channels == 1 else "RGB")
+    assert np.array_equal(fit(image, (20, 30, channels), "stretch").squeeze(), np.asarray(reference))
+    smaller = np.asarray(reference.resize((9, 9), Image.Resampling.BILINEAR))
+    assert np.array_equal(fit(image, (9, 9, channels), "stretch").squeeze(), smaller)
+
+
+DECODES = """
+from pathlib import Path
+from serving.images import decode
+from serving.probe import peak_memory
+for name in ("image.png", "large.png"):
+    decode(Path(name), (28, 28, 1))
+    print(peak_memory())
+"""
+
+
+def test_a_large_transparent_image_is_in_memory_less_than_twice(pixels: np.ndarray) -> None:
+    save(pixels)
+    side = 4000
+    Image.new("RGBA", (side, side), (9, 9, 9, 99)).save("large.png", compress_level=1)
+    environment = {"PYTHONPATH": str(ROOT)}
+    words = (sys.executable, "-c", DECODES)
+    printed = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    before, after = map(int, printed.split())
+    assert after - before < 2 * 4 * side**2
 
 
 def test_a_larger_jpeg_is_resized(pixels: np.ndarray) -> None:
