@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
 CLASSES = ["dark", "light"]
+WEIGHTS = (-0.01, 0.01)
+REVERSED = (0.01, -0.01)
 METADATA = {"class_names": json.dumps(CLASSES), "resize": "stretch", "schema_version": "1"}
 
 
@@ -35,13 +37,14 @@ def model(
     outputs: Sequence[str] = ("logits", "probabilities"),
     output_dtype: int = TensorProto.FLOAT,
     graph: Sequence[NodeProto] = (),
+    weights: tuple[float, float] = WEIGHTS,
     metadata: dict[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """Build a model of two classes."""
+    """Build a model of two classes; with REVERSED weights it takes light for dark."""
     constants = {
         "axes": np.array([1, 2, 3]),
         "one": np.array([1]),
-        "weights": np.array([[-0.01, 0.01]], np.float32),
+        "weights": np.array([weights], np.float32),
     }
     proto = helper.make_model(
         helper.make_graph(

@@ -4,8 +4,9 @@ import json
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.support import served, server
 from tests.support.registry import keep, point
+from tests.support.wire import metrics
 
 WORDS = (sys.executable, "-m", "serving")
 LIMIT_S = 60
@@ -117,6 +119,34 @@ def test_a_champion_that_is_not_what_was_promoted_is_not_served(folder: Path) ->
     )
     (root / "champion.json").write_text("{}")
     assert refusal().startswith("serve: models/registry/champion.json is not what a promotion wrote; make history")
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_readiness_and_metrics_say_that_a_new_champion_was_refused_until_another_answers(folder: Path) -> None:
+    root = folder / "models/registry"
+    champion = point(root, keep(root, served.model()), 1)
+    other = keep(root, served.model(weights=served.REVERSED), labels=[0, 1])
+    with running() as (_, url):
+        point(root, other, 2)
+        wait_for(lambda: "refused" in get(f"{url}/v2/health/ready"))
+        why = "1 of 2 golden requests get another answer than when it was promoted"
+        refused = f"entry 2 of the history ({other.sha256[:7]}): {why}"
+        assert get(f"{url}/v2/health/ready") == {"ready": True, "live": True, "refused": refused}
+        assert get(f"{url}/v2/models/classifier")["versions"] == ["1"], "the one before it goes on"
+        told = metrics(url)
+        assert (told["classifier_swap_failed"], told['classifier_swaps_total{result="refused"}']) == (1, 1)
+
+        point(root, champion, 3)
+        wait_for(lambda: get(f"{url}/v2/models/classifier")["versions"] == ["3"])
+        assert get(f"{url}/v2/health/ready") == {"ready": True, "live": True}
+        told = metrics(url)
+        assert (told["classifier_swap_failed"], told['classifier_swaps_total{result="switched"}']) == (0, 1)
 
 
 def test_an_empty_host_does_not_let_all_machines_in(folder: Path) -> None:

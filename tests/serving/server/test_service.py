@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 from serving.champion import Champion
@@ -22,15 +20,6 @@ from tests.support.registry import keep, point
 
 LIGHT = bytes([255]) * 16  # of class "light" to a model, and of class "dark" to one that has learnt the reverse
 PATIENCE_S = 10
-
-
-def reversed_model() -> onnx.ModelProto:
-    """Build the model that takes dark for light."""
-    proto = served.model()
-    for constant in proto.graph.initializer:
-        if constant.name == "weights":
-            constant.CopyFrom(onnx.numpy_helper.from_array(np.array([[0.01, -0.01]], np.float32), "weights"))
-    return proto
 
 
 @pytest.fixture
@@ -70,7 +59,7 @@ async def label(service: Service) -> int:
 
 
 def test_a_new_champion_takes_over_between_two_requests_and_none_is_lost(tmp_path: Path, champion: Champion) -> None:
-    other = keep(tmp_path, reversed_model())
+    other = keep(tmp_path, served.model(weights=served.REVERSED))
 
     async def play() -> None:
         async with running(tmp_path, champion) as service:
@@ -132,7 +121,7 @@ def test_a_champion_that_is_not_what_was_promoted_does_not_answer(
     why: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    other = keep(tmp_path, reversed_model())
+    other = keep(tmp_path, served.model(weights=served.REVERSED))
     spoil(tmp_path, other)
 
     async def play() -> None:
@@ -157,7 +146,7 @@ def test_a_champion_that_is_not_what_was_promoted_does_not_answer(
 def test_a_champion_that_answers_otherwise_than_when_it_was_promoted_is_refused(
     tmp_path: Path, champion: Champion
 ) -> None:
-    other = keep(tmp_path, reversed_model(), labels=[0, 1])
+    other = keep(tmp_path, served.model(weights=served.REVERSED), labels=[0, 1])
 
     async def play() -> None:
         async with running(tmp_path, champion) as service:
@@ -173,7 +162,7 @@ def test_one_that_was_refused_is_tried_again_once_its_files_are_there(
     tmp_path: Path, champion: Champion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "AGAIN_S", 0.1)
-    other = keep(tmp_path, reversed_model())
+    other = keep(tmp_path, served.model(weights=served.REVERSED))
     (tmp_path / other.sha256).rename(tmp_path / "elsewhere")
 
     async def play() -> None:
@@ -190,7 +179,7 @@ def test_one_that_was_refused_is_tried_again_once_its_files_are_there(
 def test_champions_are_followed_though_nobody_reads_what_the_server_says(
     tmp_path: Path, champion: Champion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = keep(tmp_path, reversed_model())
+    other = keep(tmp_path, served.model(weights=served.REVERSED))
     golden = tmp_path / other.sha256 / "golden.json"
     reader, writer = os.pipe()
     os.close(reader)
