@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,13 +14,21 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+from serving.champion import Champion
 from tests.serving.server.conftest import with_model
+from tests.support import served
+from tests.support.registry import keep, point
 from tests.support.server import Running, running
 from tests.support.wire import INFER, ask, at_rest, connect, get, infer, metrics, read, request
 
 CLIENTS = 32
-GROWN = 8 * 2**20  # bytes of memory, at most, that the second half of the requests may add
+GROWN = 8 * 2**20  # bytes of memory, at most, that the second half of the requests, or swaps, may add
 WHOLE = request(INFER, infer())
+LIGHT = request(
+    INFER, infer(bytes([255] * 16), outputs=[{"name": "probabilities", "parameters": {"classification": 1}}])
+)
+PADDING = 4 * 2**20  # bytes
+PATIENCE_S = 60
 
 
 def png(side: int) -> bytes:
@@ -59,6 +68,12 @@ def mixed(number: int) -> tuple[bytes, int]:
             return request(INFER, b'{"id": "%d"}' % number), 400
 
 
+async def receive(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Return the status of an answer and its body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    return int(head.split()[1]), await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r")[0]))
+
+
 async def client(url: str, numbers: range) -> Counter[bool]:
     """Ask one after the other, on a new connection now and then, and count which were answered as expected."""
     right = Counter[bool]()
@@ -67,9 +82,7 @@ async def client(url: str, numbers: range) -> Counter[bool]:
         for number in numbers[start : start + 100]:
             data, status = mixed(number)
             writer.write(data)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r")[0]))
-            right[int(head.split()[1]) == status] += 1
+            right[(await receive(reader))[0] == status] += 1
         writer.close()
     return right
 
@@ -90,6 +103,49 @@ def test_memory_is_flat_over_requests_of_all_kinds(tmp_path: Path, requests: int
         grown = at_rest(server.url)["process_resident_memory_bytes"] - before
         assert grown < GROWN, f"{grown / 2**20:.1f} MiB"
         assert [line for line in server.log.read_text().splitlines() if not line.startswith("serve: ")] == []
+
+
+async def swapped(url: str, root: Path, champions: Sequence[Champion], numbers: range) -> set[tuple[int, str, str]]:
+    """Make champions by turns while clients ask; return the statuses, versions and labels that these were answered."""
+    found = set[tuple[int, str, str]]()
+    done = asyncio.Event()
+
+    async def ask_on() -> None:
+        reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+        while not done.is_set():
+            writer.write(LIGHT)
+            status, body = await receive(reader)
+            answer = json.loads(body)
+            found.add((status, answer["model_version"], answer["outputs"][0]["data"][0].rpartition(":")[2]))
+        writer.close()
+
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as clients:
+        for _ in range(8):
+            clients.create_task(ask_on())
+        for number in numbers:
+            point(root, champions[number % 2], number)
+            while str(number) not in {version for _, version, _ in found}:
+                await asyncio.sleep(0.01)
+        done.set()
+    return found
+
+
+def test_champions_take_over_twenty_times_and_no_request_is_lost_and_no_memory(tmp_path: Path) -> None:
+    root = tmp_path / "models/registry"
+    padded = served.METADATA | {"padding": "a" * PADDING}  # so that a model that is kept shows
+    champions = [
+        keep(root, served.model(weights=weights, metadata=padded)) for weights in (served.REVERSED, served.WEIGHTS)
+    ]
+    point(root, champions[1], 1)
+    with running(tmp_path, limits={"look_s": 0.05}) as server:
+        found = asyncio.run(swapped(server.url, root, champions, range(2, 12)))
+        before = at_rest(server.url)["process_resident_memory_bytes"]
+        found |= asyncio.run(swapped(server.url, root, champions, range(12, 22)))
+        after = at_rest(server.url)
+        assert found <= {(200, str(number), served.CLASSES[number % 2]) for number in range(1, 22)}
+        assert after['classifier_swaps_total{result="switched"}'] == 20
+        grown = after["process_resident_memory_bytes"] - before
+        assert grown < GROWN, f"{grown / 2**20:.1f} MiB"
 
 
 def test_more_images_than_may_wait_are_told_to_come_again_and_then_taken(tmp_path: Path) -> None:
