@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from tasks.model.classifier import load
 from tasks.params.export import Export
 from tasks.prepared import Split
 from tests.support.params import ROOT, write_params
+from tests.support.registry import keep, point
 from tests.support.server import running
 
 pytestmark = pytest.mark.registry
@@ -89,6 +91,14 @@ print(json.dumps([onnxruntime.__version__, max(errors), refused, same]))
     assert same, "whole numbers leave no room for another answer"
 
 
+def curl(python: Path) -> dict[str, Any]:
+    """Serve what lies here, and return what is answered to image.png."""
+    with running(Path(), python=python, PYTHONPATH="") as server:
+        words = ("curl", "-sSf", "-F", "image=@image.png", f"{server.url}/predict")
+        answer: dict[str, Any] = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    return answer
+
+
 def test_serving_needs_its_own_small_lock_and_nothing_else(evaluated: Path, tmp_path: Path) -> None:
     export.main()
     shutil.copytree(ROOT / "serving", "serving")
@@ -97,13 +107,14 @@ def test_serving_needs_its_own_small_lock_and_nothing_else(evaluated: Path, tmp_
     printed = run(python, "-m", "serving.predict", "image.png")
     assert printed == run(Path(sys.executable), "-m", "serving.predict", "image.png")
     assert printed.startswith("image.png: ")
-    # Nothing but the copy of serving/ and the model, as the README has it.
-    with running(Path(), python=python, PYTHONPATH="") as server:
-        words = ("curl", "-sSf", "-F", "image=@image.png", f"{server.url}/predict")
-        answer = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
-        assert printed.startswith(f"image.png: {answer['label']} {answer['probability']:.1%}")
+    # Nothing but the copy of serving/ and the model, or the registry, as the README has it.
+    answer = curl(python)
+    assert printed.startswith(f"image.png: {answer['label']} {answer['probability']:.1%}")
+    champion = point(Path("models/registry"), keep(Path("models/registry"), onnx.load("models/model.onnx")), 42)
+    Path("models/model.onnx").unlink()
+    assert curl(python) == {**answer, "model_version": "42", "sha256": champion.sha256}
     installed = sum(file.lstat().st_size for file in python.parents[1].rglob("*") if not file.is_dir())
-    assert installed < 250 * 2**20, "MB, says the README"
+    assert installed < 250e6, "MB, says the README"
 
 
 OPENVINO = "onnxruntime-openvino==1.24.1"
