@@ -77,7 +77,7 @@ def main() -> None:
         sys.exit("load-test: wrk is not installed: apt-get install wrk")
     wanted = sys.argv[1:]
     rows = [row for row in ROWS if not wanted or any(word in row.what for word in wanted)]
-    lines, missed = [], []
+    lines, missed, tails = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = {network: write_model(folder, network) for network in NETWORKS}
@@ -85,15 +85,20 @@ def main() -> None:
         for row in rows:
             bare, loads = measure(row, models[row.network], bodies)
             ratios = [load.rate / value for load, value in zip(loads, bare, strict=True)]
-            tail = median(load.p99_ms / load.p50_ms for load in loads)
             lines.append(line(row, bare, loads, ratios))
             print(lines[-1], flush=True)
             if row.server is not OURS:
                 continue
             if median(ratios) < row.bar:
                 missed.append(f"{row.what}: {median(ratios):.2f}, the bar is {row.bar:g}")
-            if tail > TAIL[0]:
-                missed.append(f"{row.what}: p99 is {tail:.1f} times p50, the bar is {TAIL[0]:g}")
+            tails.append(median(load.p99_ms / load.p50_ms for load in loads))
+    if tails:
+        most = max(tails)
+        lines.append(
+            f"| p99 over p50, the largest of this server's rows | | | | **{most:.1f}** | ≤ {TAIL[0]} | ≤ {TAIL[1]} |"
+        )
+        print(lines[-1])
+        missed += [f"p99 is {most:.1f} times p50, the bar is {TAIL[0]}"] * (most > TAIL[0])
     if not wanted:
         size = installed_mb()
         lines.append(f"| install of the serving lock | | | | **{size:.0f} MB** | ≤ {SIZE[0]} MB | ≤ {SIZE[1]} MB |")
