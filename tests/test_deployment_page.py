@@ -6,7 +6,9 @@ from dataclasses import asdict
 
 from ruamel.yaml import YAML
 
+from serving.server.app import COMPRESSED_FROM
 from serving.server.limits import Limits
+from serving.server.upload import PARTS
 from tests.support.params import ROOT
 
 PAGE = (ROOT / "docs/deployment.md").read_text().partition("## The server\n")[2].partition("\n## ")[0]
@@ -17,6 +19,13 @@ def test_the_limits_on_the_page_are_those_of_the_server() -> None:
     for names, values in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\d, ]+) \|", PAGE, re.MULTILINE):
         found |= dict(zip(re.findall(r"\w+", names), map(float, values.split(",")), strict=True))
     assert found == asdict(Limits())
+
+
+def test_what_is_said_of_forms_and_packed_answers_is_what_the_server_does() -> None:
+    assert f"which may have {PARTS} parts" in PAGE
+    description = json.loads((ROOT / "serving/server/openapi.json").read_text())["info"]["description"]
+    assert f"with {COMPRESSED_FROM:,} bytes or more infer sends gzip or deflate" in description
+    assert f"an answer of infer is, from {COMPRESSED_FROM:,} bytes" in PAGE
 
 
 def test_every_route_and_status_of_the_description_is_on_the_page() -> None:
