@@ -32,7 +32,7 @@ from benchmarks import folder as bare_folder
 from benchmarks.image_files import make
 from flows import overrides, recipes
 from flows.runtime import server
-from tasks.__main__ import STAGES
+from tasks.__main__ import SPINS, STAGES
 from tasks.harness.code import PACKAGES, ROOT
 from tasks.model.cores import physical_cores
 from tasks.training import precision
@@ -178,6 +178,19 @@ def shipped_training(_: Path) -> Pairs:
         run(fresh, PYTHON, "-m", "dvc", "repro", "transform")
         quickstart = (PYTHON, "-m", "benchmarks.quickstart", "data/raw", folder)
         return [(run(fresh, *TRAIN), run(fresh, *quickstart)) for _ in range(LONG)]
+
+
+def determinism(_: Path) -> Pairs:
+    """Time the stage train as shipped, and with algorithms that torch chooses without being held to the same bytes."""
+    free = (
+        "from tasks.__main__ import main; import sys, torch; "
+        "torch.set_deterministic_debug_mode = lambda _: None; main(sys.argv[1:])"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = clone(Path(folder) / "project", "fashion_mnist")
+        run(fresh, PYTHON, "-m", "dvc", "repro", "transform")
+        words = ("env", f"GOMP_SPINCOUNT={SPINS}", PYTHON, "-c", free, "train")  # read when torch is imported
+        return [(run(fresh, *TRAIN), run(fresh, *words)) for _ in range(SHORT)]
 
 
 def waiting(project: Path) -> Pairs:
@@ -381,6 +394,7 @@ ROWS = [
     Row("training loop, against the bare loop", "images/s", training_loop, 0.9, 0.97, higher_is_better=True),
     Row("`dvc repro` from the archives, against the quickstart as a script", "s", from_archives, 1.0, 0.8),
     Row("the stage train as shipped, against the quickstart as a script", "s", shipped_training, 1.0, 0.8),
+    Row("the stage train as shipped, against algorithms that may give other bytes", "s", determinism, 1.1, 1.0),
     Row("the stage train, against threads that wait as they do by default", "s", waiting, 1.05, 1.0),
     Row("the stage train beside a busy process, against its fair share", "s", beside_other_work, 2.0, 1.2),
     Row("`dvc repro` with nothing to do", "s", nothing_to_do, 1.0, 0.5, difference=True),
