@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from tasks.harness.errors import StageError
 from tasks.prepared import Split
 from tasks.training.checkpoint import Checkpoint
+from tasks.training.clock import Pace
 from tasks.training.curve import LearningCurve
 from tasks.training.state import Training
 from tasks.training.transfer import train_mode
@@ -20,7 +22,7 @@ def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint:
     It ends before that when the time is up, or when `train.patience` is.
 
     Raises:
-        StageError: the loss is no longer a finite number; a batch is too large for the memory.
+        StageError: the loss is no longer a finite number; a batch is too large for the memory; there is no time.
     """
     first = training.ranks.first
     if state := checkpoint.load():
@@ -34,6 +36,13 @@ def fit(training: Training, validation: Split, curve: LearningCurve, checkpoint:
         if first:
             training.measure(validation)  # how long it takes is to be known before the first one has to end in time
         training.measure_progress()
+        if training.over:
+            raise StageError(
+                f"train.max_minutes = {training.params.max_minutes:g} leaves no time to train: there is a validation "
+                f"before and after it, and one of {len(validation.labels):,} images takes "
+                f"{training.clock.validation_s:.0f} s"
+            )
+        training.pace = Pace(training.params.batch_size, training.step_number)
 
     def save() -> None:
         if first and training.between_steps:

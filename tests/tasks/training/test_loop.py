@@ -239,6 +239,22 @@ def test_the_time_that_validations_take_counts(
     assert (training.epoch, training.batch, now) == end
 
 
+def test_a_limit_that_validations_alone_take_up_is_refused(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def validated(*_: object) -> Validated:
+        nonlocal now
+        now += 30.0
+        return Validated(1, 0.5, 1.0, [[1]])
+
+    monkeypatch.setattr("tasks.training.clock.time.monotonic", lambda: now)
+    monkeypatch.setattr("tasks.training.state.validate", validated)
+    p = write_params(train={"max_minutes": 1.0}).train
+    said = r"^train.max_minutes = 1 leaves no time to train: .* one of 2 images takes 30 s$"
+    with pytest.raises(StageError, match=said):
+        fit(Classifier(quickstart.NeuralNetwork(), [0.0], [1.0]), p)
+
+
 def test_a_batch_that_the_memory_does_not_hold_says_which_would(prepared: Path) -> None:
     class Large(quickstart.NeuralNetwork):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
