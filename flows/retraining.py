@@ -7,6 +7,7 @@ Run:    by the deployments of prefect.yaml, see flows/runtime/schedule.py
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import format_exception_only
@@ -138,7 +139,7 @@ def at_night(act: Callable[[Clone, list[str]], State[Any]]) -> State[Any]:
         state = Completed(name="Skipped", message=f"Skipped: {locked.holder} is at work")
     except BaseException as other:  # of which Prefect makes a state: a mistake of ours, or a signal
         name = "Failed" if isinstance(other, Exception) else "Stopped"
-        unjudged.write(registry(), name, format_exception_only(other)[-1].rstrip(), this_run(), remarks)
+        unjudged.write(registry(), name, "".join(format_exception_only(other)).rstrip(), this_run(), remarks)
         raise
     state = told(state, remarks)
     get_run_logger().log(logging.ERROR if state.is_failed() else logging.INFO, state.message)
@@ -299,9 +300,10 @@ def shared_with_others() -> list[str]:
     Branches of models that were refused long ago are removed first.
     """
     home, keep_days = night.home(), whole.load().retraining.keep_days
-    try:
+    with suppress(StageError):  # the next night tries again
         for old in branches.prune(home, keep_days):
             get_run_logger().info("removed %s, which was refused more than %d days ago", old, keep_days)
+    try:
         pushed = branches.push(home)
     except StageError as error:
         pushed = f"not pushed, which the next night tries again: {error}"

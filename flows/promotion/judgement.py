@@ -96,7 +96,7 @@ def read_last(root: Path) -> tuple[Judgement, Path] | None:
 
 def last_by(root: Path, by: str) -> tuple[Judgement, Path] | None:
     """Read the last verdict file, if it is of what that run, or person, has judged; one that cannot be read is not."""
-    with suppress(StageError):
+    with suppress(StageError, OSError):
         last = read_last(root)
         if last and last[0].by == by:
             return last

@@ -154,7 +154,7 @@ def _cancelling(client: SyncPrefectClient) -> bool:
 
 def settle_at(url: str, by_hand: bool) -> None:
     """Do as `settle` on the server at `url`, if it answers: else the next schedule does."""
-    with suppress(httpx.HTTPError), _asking(url) as client:
+    with suppress(httpx.HTTPError, ObjectNotFound), _asking(url) as client:
         settle(client, by_hand)
 
 
