@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
@@ -21,7 +20,7 @@ from flows.runtime.schedule import WORKER
 from serving import champion
 from serving.champion import registry
 from tasks.harness.records import read_record
-from tests.support.nights import Prefect, free_port, left, scheduled, wait_for
+from tests.support.nights import Prefect, free_port, left, scheduled, wait_for, wait_until
 from tests.support.params import ROOT
 from tests.support.pausing.sitecustomize import PAUSE_BEFORE, PAUSED, RELEASED
 from tests.support.project import QUICK_DIGITS, Command, copy_project
@@ -81,13 +80,6 @@ def pause_before(step: str | None) -> None:
 def wait_until_paused(schedule: subprocess.Popen[str]) -> None:
     """Read what it prints meanwhile, which nobody else does."""
     wait_for(schedule, "^paused before")
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def verdicts() -> list[str]:
@@ -169,10 +161,10 @@ def test_a_night_goes_on_after_one_that_was_stopped_before_any_step(
             run.send_signal(OF_RUNS[(index + play) % len(OF_RUNS)])
             psutil.wait_procs(processes, PATIENCE_S)
             assert not left(processes), name
-            wait_until(lambda: {*prefect.states()} == {"Crashed"})
+            wait_until(lambda: {*prefect.states()} == {"Crashed"}, PATIENCE_S)
             found.append(in_service(registry(), model))
         # Of all but the one that put it there. Prefect's worker has them written beside the next run.
-        wait_until(lambda: verdicts().count("no model was put into service") == len(STEPS) - 1)
+        wait_until(lambda: verdicts().count("no model was put into service") == len(STEPS) - 1, PATIENCE_S)
         pause_before(None)
         assert prefect.start().ok
         wait_for(schedule, r"Finished in state (Promoted|Nothing new)\(")

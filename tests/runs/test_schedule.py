@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
@@ -22,7 +21,18 @@ from flows.runtime import labels, project_lock, server
 from flows.runtime.schedule import WORKER
 from serving.champion import registry
 from tasks.data.datasets import DATASETS
-from tests.support.nights import CRON, RETRAINING, WAITS_S, ZONE, Prefect, free_port, left, scheduled, wait_for
+from tests.support.nights import (
+    CRON,
+    RETRAINING,
+    WAITS_S,
+    ZONE,
+    Prefect,
+    free_port,
+    left,
+    scheduled,
+    wait_for,
+    wait_until,
+)
 from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 
@@ -128,10 +138,7 @@ def test_runs_of_a_schedule_complete_say_that_nothing_is_new_or_are_skipped(
 
     overrides.write(["export.tolerance=1e-30", "train.epochs=1"])
     git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "-m", "strict", "params.yaml")
-    deadline = time.monotonic() + WAITS_S
-    while prefect.deployment("on demand")["parameters"]["epochs"] != 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: bool(prefect.deployment("on demand")["parameters"]["epochs"] == 1))
     prefect.start()
     printed = wait_for(schedule, r"Flow run .* Finished in state Failed$")
     assert sum("export: parity failed" in line for line in printed) == 1

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +67,14 @@ def wait_for(process: subprocess.Popen[str], pattern: str) -> list[str]:
     finally:
         too_late.cancel()
     pytest.fail(f"it ended without {pattern!r}:\n{''.join(printed)}")
+
+
+def wait_until(true: Callable[[], bool], within_s: float = WAITS_S) -> None:
+    """Ask again and again until it is true."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def left(processes: list[psutil.Process]) -> list[psutil.Process]:
