@@ -13,9 +13,6 @@ from typing import NoReturn
 
 from tasks.harness import code, interpreter, lifeline
 
-# How often OpenMP's threads, with which torch computes, look for work before they sleep. By default they look 300,000
-# times, and beside a busy process hold up each other: see benchmarks/README.md.
-SPINS = "2000"
 STAGES = ("download", "transform", "train", "evaluate", "export")
 ON_REQUEST = ("quantize",)  # by params.yaml: dvc.yaml has this stage where quantize.to names something
 
@@ -31,7 +28,6 @@ def run(stage: str) -> NoReturn:
     """Run a stage as the whole of this process, which ends with it."""
     lifeline.attach(stage)
     code.at_start()
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # it would look for them in every package that is installed
     gc.disable()  # a tenth of the time that the imports take
     _check_params(stage)

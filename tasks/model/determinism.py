@@ -1,4 +1,4 @@
-"""The one place that sets seeds, deterministic algorithms, precision, thread count and how memory is kept.
+"""The one place that sets seeds, deterministic algorithms, precision, threads and how memory is kept.
 
 Method: https://docs.pytorch.org/docs/stable/notes/randomness.html
 """
@@ -10,6 +10,7 @@ from contextlib import suppress
 import torch
 
 from tasks.model.cores import physical_cores
+from tasks.model.waiting import spin_while_alone
 
 # Of malloc.h in glibc, and the largest value that it takes of each.
 MMAP_THRESHOLD, LARGEST_BLOCK = -3, 32 << 20
@@ -33,6 +34,7 @@ def set_up(threads: int | None, seed: int = 0) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False  # it chooses algorithms by timing them
     torch.set_num_threads(threads or physical_cores())
+    spin_while_alone()
     _keep_memory()
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 

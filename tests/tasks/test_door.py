@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.__main__ import ON_REQUEST, SPINS
+from tasks.__main__ import ON_REQUEST
 from tests.support.params import ROOT, write_params
 
 STAGES = ("download", "transform", "train", "evaluate", "export", *ON_REQUEST)
@@ -76,27 +76,6 @@ def test_a_stage_that_ends_takes_its_worker_processes_along(workspace: Path) -> 
     answer = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, timeout=WORKS_S / 2)
     assert answer.stderr == ""
     assert not psutil.pid_exists(int(answer.stdout))
-
-
-SAYS_HOW_THREADS_WAIT = """
-import os
-from importlib import import_module
-from tasks import __main__ as door
-
-import_module("tasks.download").main = lambda: print(os.environ["GOMP_SPINCOUNT"])
-door.run("download")
-"""
-
-
-@pytest.mark.parametrize(("environment", "expected"), [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7")])
-def test_threads_wait_asleep_unless_the_environment_says_otherwise(
-    environment: dict[str, str], expected: str, workspace: Path
-) -> None:
-    words = (sys.executable, "-c", SAYS_HOW_THREADS_WAIT)
-    environment = {"PYTHONPATH": str(ROOT)} | environment
-    assert (
-        subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip() == expected
-    )
 
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="pipes that keep what was written apart are Linux's")
