@@ -91,7 +91,7 @@ class Train(Section):
     epochs: Epochs
     batch_size: BatchSize
     accumulate: Accumulate
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"]
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "muon"]
     learning_rate: LearningRate
     momentum: Fraction
     weight_decay: float = Field(ge=0, le=10)

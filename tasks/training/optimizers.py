@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from tasks.networks.head import head_layers, in_head
 from tasks.params.train import Train
+from tasks.training.muon import Muon
 
 
 def optimizer(network: nn.Module, params: Train) -> Optimizer:
@@ -17,11 +18,11 @@ def optimizer(network: nn.Module, params: Train) -> Optimizer:
     A group's `lr_scale`, as timm calls it, is the share of the learning rate that it gets.
     """
     parameters = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+    layers = head_layers(network)
+    head = [parameter for name, parameter in parameters.items() if in_head(name, layers)]
+    backbone = [parameter for name, parameter in parameters.items() if not in_head(name, layers)]
     groups = groups_of(list(parameters.values()), params.weight_decay, 1.0)
     if params.transfer.backbone_rate != 1:
-        layers = head_layers(network)
-        head = [parameter for name, parameter in parameters.items() if in_head(name, layers)]
-        backbone = [parameter for name, parameter in parameters.items() if not in_head(name, layers)]
         groups = groups_of(head, params.weight_decay, 1.0)
         groups += groups_of(backbone, params.weight_decay, params.transfer.backbone_rate)
     rate, momentum = params.learning_rate, params.momentum
@@ -34,6 +35,9 @@ def optimizer(network: nn.Module, params: Train) -> Optimizer:
             return torch.optim.AdamW(groups, lr=rate)
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
+        case "muon":
+            hidden = {parameter for parameter in backbone if parameter.ndim in (2, 4)}
+            return Muon(groups, hidden, rate, momentum)
 
 
 def groups_of(parameters: list[nn.Parameter], weight_decay: float, lr_scale: float) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ BAD = [
     ("train", "network", "resnet", "should be one of mlp, cnn, or a network of timm, such as timm/resnet18"),
     ("train", "network", "timm/../x", "should be one of mlp, cnn, or a network of timm"),
     ("train", "network", "timm/hf-hub:a/b", "should be one of mlp, cnn, or a network of timm"),
-    ("train", "optimizer", "muon", "'sgd', 'adam', 'adamw' or 'rmsprop'"),
+    ("train", "optimizer", "lion", "'sgd', 'adam', 'adamw', 'rmsprop' or 'muon'"),
     ("train", "momentum", 1.0, "less than 1"),
     ("train", "weight_decay", -0.1, "greater than or equal to 0"),
     ("train", "schedule", "step", "'constant', 'cosine' or 'one_cycle'"),

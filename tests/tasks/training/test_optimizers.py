@@ -58,7 +58,7 @@ def test_a_training_of_one_step_has_a_rate(workspace: Path, schedule: str) -> No
     assert 0 < only <= 0.5
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "muon"])
 def test_weights_decay_and_biases_and_normalisations_do_not(workspace: Path, name: str) -> None:
     p: Train = write_params(train={"optimizer": name, "weight_decay": 0.1, "momentum": 0.9, "learning_rate": 0.5}).train
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
