@@ -34,7 +34,7 @@ def in_workspace(workspace: Path) -> None:
         ("train.learning_rate", {"low": 0.1, "high": 20.0}, r"may not be 20\.0: train\.learning_rate = 20\.0: .* less"),
         ("train.epochs", {"low": 0, "high": 3}, r"may not be 0: train\.epochs = 0: .* greater than or equal to 1"),
         ("train.epochs", {"low": 1.5, "high": 3}, r"may not be 1\.5: .* valid integer"),
-        ("train.optimizer", {"choices": ["sgd", "muon"]}, r"may not be 'muon': train\.optimizer = 'muon'"),
+        ("train.optimizer", {"choices": ["sgd", "lion"]}, r"may not be 'lion': train\.optimizer = 'lion'"),
     ],
 )
 def test_what_params_could_not_have_is_refused_before_anything_runs(key: str, one: dict[str, Any], reason: str) -> None:
