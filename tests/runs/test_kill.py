@@ -145,6 +145,7 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
     pytest.fail(f"it ended without {words!r}:\n{''.join(printed)}")
 
 
+@pytest.mark.registry
 @pytest.mark.parametrize("stage", STAGES)
 def test_dvc_is_killed_at_many_moments_of_a_stage(
     project: Path, undisturbed: Undisturbed, start: Start, stage: str
