@@ -27,6 +27,7 @@ from tasks.training.record import Epochs, Usage, Validated
 from tasks.training.validation import LARGEST, validate
 
 ALONE = Ranks()
+SEEDS_AHEAD = 256  # one at a time takes numpy ten times as long, as nothing of it is in the processor's caches then
 
 
 class Training:
@@ -58,6 +59,7 @@ class Training:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.generator = torch.Generator().manual_seed(params.seed)
         self.order = self.generator.get_state()  # before it shuffled for this epoch
+        self.seeds: dict[int, int] = {}  # of batches to come, by their step number
         least = 2 * ranks.size  # batch norm refuses an image that is alone, where its map has a single pixel left
         self.indices = BatchIndices(len(split.labels), params.batch_size, self.generator, ranks.rank, ranks.size, least)
         self.loader = batches(split, self.indices, device)
@@ -204,8 +206,11 @@ class Training:
 
         Those that it uses: `torch.manual_seed` keeps a stack trace for each kind of device that is not in use.
         """
-        words = np.random.SeedSequence((self.params.seed, self.step_number, self.ranks.rank)).generate_state(1)
-        seed = int(words[0])
+        if self.step_number not in self.seeds:
+            steps = range(self.step_number, self.step_number + SEEDS_AHEAD)
+            entropy = {step: (self.params.seed, step, self.ranks.rank) for step in steps}
+            self.seeds = {step: int(np.random.SeedSequence(of).generate_state(1)[0]) for step, of in entropy.items()}
+        seed = self.seeds[self.step_number]
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
