@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 STDIN_IS_LIFELINE = "STAGE_LIFELINE"  # environment: set by a flow that holds the other end of the standard input
+STARTED_BY_TORCHRUN = "LOCAL_RANK"  # environment: set by torchrun, and as it does by tasks.training.ranks
+ORPHANED = "stopped, because the run that started it ended"
 POLL_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1  # prctl(2), Linux: the signal to send when the parent dies
@@ -51,14 +53,18 @@ def holds() -> bool:
 
 
 def _wait_for_signal(stage: str) -> None:
-    number = signal.sigwait(SIGNALS)
-    _end(stage, signal.Signals(number), f"stopped by {signal.Signals(number).name}" if holds() else "")
+    number = signal.Signals(signal.sigwait(SIGNALS))
+    if not holds():
+        _end(stage, number, ORPHANED)
+    # torchrun ends the others once one of its processes has failed, which has said why.
+    by_torchrun = number == signal.SIGTERM and STARTED_BY_TORCHRUN in os.environ
+    _end(stage, number, "" if by_torchrun else f"stopped by {number.name}")
 
 
 def _watch(stage: str) -> None:
     while holds():
         _stdin_closed(POLL_S)
-    _end(stage, signal.SIGTERM, "")
+    _end(stage, signal.SIGTERM, ORPHANED)
 
 
 def _stdin_closed(timeout_s: float) -> bool:
@@ -90,7 +96,6 @@ def _end(stage: str, number: signal.Signals, why: str) -> NoReturn:
     publishing.acquire()
     for folder in partial_folders:
         shutil.rmtree(folder, ignore_errors=True)
-    why = why or "stopped, because the run that started it ended"
     with suppress(OSError):
-        os.write(2, f"\n{stage}: {why}. Go on with `make run` or `dvc repro`\n".encode())
+        os.write(2, f"\n{stage}: {why}. Go on with `make run` or `dvc repro`\n".encode() if why else b"")
     os._exit(128 + number)

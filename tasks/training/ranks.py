@@ -15,9 +15,8 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tasks.harness.errors import StageError
+from tasks.harness.lifeline import STARTED_BY_TORCHRUN
 from tasks.model.cores import physical_cores
-
-STARTED = "LOCAL_RANK"  # environment: set by torchrun, and so by `start`
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class Ranks:
     @classmethod
     def of_this_process(cls) -> "Ranks":
         """Read what torchrun, if it started this process, says in the environment."""
-        if STARTED not in os.environ:
+        if STARTED_BY_TORCHRUN not in os.environ:
             return cls()
-        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", STARTED, "LOCAL_WORLD_SIZE")))
+        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", STARTED_BY_TORCHRUN, "LOCAL_WORLD_SIZE")))
 
     @property
     def first(self) -> bool:
@@ -93,7 +92,7 @@ class Ranks:
 
 def to_be_started(devices: int) -> bool:
     """Tell whether this process is to start those that train: there are to be several, and it is none of them."""
-    return devices > 1 and STARTED not in os.environ
+    return devices > 1 and STARTED_BY_TORCHRUN not in os.environ
 
 
 def start(devices: int) -> None:

@@ -49,6 +49,16 @@ def test_a_signal(number: signal.Signals) -> None:
     assert printed == f"\ntrain: stopped by {number.name}. Go on with `make run` or `dvc repro`\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_torchrun_ends_those_that_did_not_fail_and_they_say_nothing(number: signal.Signals) -> None:
+    stage = start(sys.executable, "-c", STAGE, sys.platform, env={**os.environ, lifeline.STARTED_BY_TORCHRUN: "1"})
+    wait_for_attached(stage)
+    stage.send_signal(number)
+    _, printed = stage.communicate(timeout=5)
+    assert stage.returncode == 128 + number
+    assert bool(printed) == (number == signal.SIGINT)
+
+
 @pytest.mark.parametrize("how", ["linux", "linux by signal", "darwin"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_death_of_its_parent(how: str, number: signal.Signals) -> None:
