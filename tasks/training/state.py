@@ -192,12 +192,13 @@ class Training:
         alone = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
         with alone:
             loss = self.average_loss(model, images, targets)
-            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]  # torch
+            part = loss if share == 1 else loss * share  # a product less to go back through
+            self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]  # torch
         return loss.detach()
 
     def average_loss(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Compute the average loss of images in the precision of the training."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype):
             loss: Tensor = self.loss(model(images), targets)
         return loss
 
