@@ -49,6 +49,8 @@ def _start() -> None:
 def _watch(over: Event) -> None:
     while not over.is_set():
         _until(lambda waiting: waiting > CROWDED, over)
+        if over.is_set():
+            return  # Python may start no more threads then
         with sleeping():
             _until(lambda waiting: waiting < FREE, over)
 
