@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -27,7 +28,7 @@ from tasks.training.record import Epochs, Usage, Validated
 from tasks.training.validation import LARGEST, validate
 
 ALONE = Ranks()
-SEEDS_AHEAD = 256  # one at a time takes numpy ten times as long, as nothing of it is in the processor's caches then
+SEEDS_TOGETHER = 256  # one alone takes numpy ten times as long, with cold caches
 
 
 class Training:
@@ -59,7 +60,6 @@ class Training:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.generator = torch.Generator().manual_seed(params.seed)
         self.order = self.generator.get_state()  # before it shuffled for this epoch
-        self.seeds: dict[int, int] = {}  # of batches to come, by their step number
         least = 2 * ranks.size  # batch norm refuses an image that is alone, where its map has a single pixel left
         self.indices = BatchIndices(len(split.labels), params.batch_size, self.generator, ranks.rank, ranks.size, least)
         self.loader = batches(split, self.indices, device)
@@ -207,11 +207,8 @@ class Training:
 
         Those that it uses: `torch.manual_seed` keeps a stack trace for each kind of device that is not in use.
         """
-        if self.step_number not in self.seeds:
-            steps = range(self.step_number, self.step_number + SEEDS_AHEAD)
-            entropy = {step: (self.params.seed, step, self.ranks.rank) for step in steps}
-            self.seeds = {step: int(np.random.SeedSequence(of).generate_state(1)[0]) for step, of in entropy.items()}
-        seed = self.seeds[self.step_number]
+        block, number = divmod(self.step_number, SEEDS_TOGETHER)
+        seed = seeds(self.params.seed, self.ranks.rank, block)[number]
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
@@ -303,6 +300,13 @@ class Training:
         assert self.best
         assert self.last
         return Epochs(self.params.keep, self.best, self.last)
+
+
+@lru_cache(maxsize=1)
+def seeds(seed: int, rank: int, block: int) -> list[int]:
+    """Return the seeds of a block of batches, those of a training and of one of its processes."""
+    steps = range(block * SEEDS_TOGETHER, (block + 1) * SEEDS_TOGETHER)
+    return [int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0]) for step in steps]
 
 
 def average(classifier: Classifier, decay: float) -> AveragedModel:
