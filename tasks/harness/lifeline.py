@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 STDIN_IS_LIFELINE = "STAGE_LIFELINE"  # environment: set by a flow that holds the other end of the standard input
-STARTED_BY_TORCHRUN = "LOCAL_RANK"  # environment: set by torchrun, and as it does by tasks.training.ranks
+STARTED_BY_TORCHRUN = "LOCAL_RANK"  # environment: set by torchrun, which tasks.training.ranks runs
 ORPHANED = "stopped, because the run that started it ended"
 POLL_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -96,6 +96,7 @@ def _end(stage: str, number: signal.Signals, why: str) -> NoReturn:
     publishing.acquire()
     for folder in partial_folders:
         shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        os.write(2, f"\n{stage}: {why}. Go on with `make run` or `dvc repro`\n".encode() if why else b"")
+    if why:
+        with suppress(OSError):
+            os.write(2, f"\n{stage}: {why}. Go on with `make run` or `dvc repro`\n".encode())
     os._exit(128 + number)
