@@ -3,7 +3,7 @@
 After each operation the threads wait for the slowest of them. To spin until it comes is fastest as long as each has a
 core: to wake a thread takes longer than most operations. Beside another process, a thread that spins keeps the slowest
 one from its core. GCC's OpenMP spins for 300,000 rounds, and for 100 while it has more threads than there are cores, so
-that further threads, which do nothing but exist, make the others sleep.
+that extra threads that are idle make the others sleep.
 
 Sources: https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html and
 https://docs.kernel.org/scheduler/sched-stats.html
@@ -22,18 +22,20 @@ import torch
 
 LOOK_EVERY_S = 0.5
 CROWDED, FREE = 0.6, 0.3  # threads of this process that wait for a core, on average
-WHO_SAYS_OTHERWISE = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}  # in the environment
+SET_BY_HAND = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}  # in the environment
 SCHEDULER = Path("/proc/self/schedstat")  # of Linux, and there by how it was built
 WORTH_SHARING = 1 << 18  # elements; torch computes on few in one thread
 
 
 def spin_while_alone() -> None:
-    """Let torch's threads sleep while other processes want their cores, from now on, and spin while none does.
+    """Let torch's threads sleep while other processes take their cores, from now on, and spin otherwise.
 
-    Results are the same bytes. Nothing is done where the environment says how threads wait, nor where the system does
-    not tell how long they have waited for a core; where OpenMP is not GCC's, it has no effect.
+    They sleep once more than CROWDED of them wait for a core, on average, until fewer than FREE do; both were found on
+    two cores: benchmarks/README.md. Results are the same bytes. Nothing is done where the environment says how threads
+    wait, nor where the system does not tell how long they have waited for a core; where OpenMP is not GCC's, it has no
+    effect.
     """
-    if torch.get_num_threads() > 1 and SCHEDULER.exists() and not WHO_SAYS_OTHERWISE & os.environ.keys():
+    if torch.get_num_threads() > 1 and SCHEDULER.exists() and not SET_BY_HAND & os.environ.keys():
         _start()
 
 
@@ -47,22 +49,20 @@ def _start() -> None:
 
 
 def _watch(over: Event) -> None:
-    while not over.is_set():
-        _until(lambda waiting: waiting > CROWDED, over)
-        if over.is_set():
-            return  # Python may start no more threads then
+    while _until(lambda waiting: waiting > CROWDED, over):
         with sleeping():
             _until(lambda waiting: waiting < FREE, over)
 
 
-def _until(true_of: Callable[[float], bool], over: Event) -> None:
-    """Return once it is true of how many threads of this process wait for a core, on average, or all is over."""
+def _until(enough: Callable[[float], bool], over: Event) -> bool:
+    """Return True once so many threads of this process wait for a core, on average, and False once all is over."""
     waited_s, now = _waited_s(), time.monotonic()
     while not over.wait(LOOK_EVERY_S):
         before_s, then = waited_s, now
         waited_s, now = _waited_s(), time.monotonic()
-        if true_of((waited_s - before_s) / (now - then)):
-            return
+        if enough((waited_s - before_s) / (now - then)):
+            return True
+    return False
 
 
 def _waited_s() -> float:
@@ -79,7 +79,8 @@ def sleeping() -> Iterator[None]:
     """Give OpenMP more threads than there are cores."""
     threads, cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
     end = Event()
-    teams = 1 + max(cores - threads, 0) // (threads - 1)  # of which each adds all threads but one
+    # Each team adds all its threads but one, and of one thread alone there is none to wait for.
+    teams = 1 + max(cores - threads, 0) // (threads - 1) if threads > 1 else 0
     leaders = [Thread(target=_have_a_team, args=(end,), daemon=True) for _ in range(teams)]
     for leader in leaders:
         leader.start()

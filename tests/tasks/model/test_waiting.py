@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tasks.model import waiting
+from tasks.model.cores import physical_cores
 from tests.support.params import ROOT
 
 pytestmark = pytest.mark.skipif(not waiting.SCHEDULER.exists(), reason="Linux tells how long threads wait for a core")
@@ -61,8 +62,8 @@ def answer(program: str, **environment: str) -> str:
 @pytest.mark.skipif(
     not MAPS.exists() or "libgomp" not in MAPS.read_text(), reason="the OpenMP that torch has is another"
 )
-@pytest.mark.skipif(os.cpu_count() == 1, reason="two threads on one core never spin")
-def test_threads_spin_but_while_they_are_to_sleep() -> None:
+@pytest.mark.skipif(physical_cores() == 1, reason="two threads on one core never spin")
+def test_threads_spin_unless_they_are_told_to_sleep() -> None:
     before, meanwhile, afterwards = map(float, answer(BURNT).split())
     assert before > 3 * meanwhile < afterwards
 
@@ -84,10 +85,15 @@ def test_beside_others_threads_are_to_sleep() -> None:
         assert "_have_a_team" in answer(BESIDE_OTHERS)
 
 
-@pytest.mark.parametrize("variable", sorted(waiting.WHO_SAYS_OTHERWISE))
-def test_the_environment_has_the_last_word(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in waiting.WHO_SAYS_OTHERWISE:
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in waiting.SET_BY_HAND:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("nothing_set")
+@pytest.mark.parametrize("variable", sorted(waiting.SET_BY_HAND))
+def test_the_environment_has_the_last_word(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[bool] = []
     monkeypatch.setattr(waiting, "_start", lambda: started.append(True))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
@@ -98,9 +104,8 @@ def test_the_environment_has_the_last_word(variable: str, monkeypatch: pytest.Mo
     assert started == [True]
 
 
+@pytest.mark.usefixtures("nothing_set")
 def test_a_single_thread_has_nobody_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in waiting.WHO_SAYS_OTHERWISE:
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(waiting, "_start", pytest.fail)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     waiting.spin_while_alone()
