@@ -44,12 +44,14 @@ class Muon(Optimizer):
     def step(self) -> None:  # type: ignore[override]  # without a closure
         for filters, matrix in self.matrices.items():
             matrix.grad = None if filters.grad is None else as_matrix(filters.grad, filters)
-        for part in self.parts:
-            for group, its in zip(self.param_groups, part.param_groups, strict=True):
-                its["lr"] = group["lr"]
-            part.step()
-        for matrix in self.matrices.values():
-            matrix.grad = None  # it would keep the gradient of the filters in memory
+        try:
+            for part in self.parts:
+                for group, its in zip(self.param_groups, part.param_groups, strict=True):
+                    its["lr"] = group["lr"]
+                part.step()
+        finally:
+            for matrix in self.matrices.values():
+                matrix.grad = None  # it would keep the gradient of the filters in memory
 
     def state_dict(self) -> dict[str, Any]:
         return {"parts": [part.state_dict() for part in self.parts]}
@@ -57,6 +59,8 @@ class Muon(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
+            for group, its in zip(self.param_groups, part.param_groups, strict=True):
+                group["lr"] = its["lr"]
 
 
 def as_matrix(tensor: Tensor, filters: Tensor) -> Tensor:

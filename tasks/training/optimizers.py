@@ -1,4 +1,4 @@
-"""The optimisers, torch's own, and how the learning rate goes."""
+"""The optimisers, torch's own or made of them, and how the learning rate goes."""
 
 import math
 from typing import Any

@@ -14,7 +14,7 @@ from tasks.training.muon import NEWTON_SCHULZ_STEPS, Muon
 from tasks.training.optimizers import optimizer
 from tests.support.params import write_params
 
-RATE, MOMENTUM, DECAY = 0.1, 0.6, 0.01
+RATE, MOMENTUM, DECAY = 0.1, 0.6, 0.5
 
 
 def network() -> Cnn:
@@ -97,11 +97,14 @@ def test_a_state_that_is_loaded_goes_on_as_the_one_that_was_saved(workspace: Pat
     first, second = network(), network()
     one, other = built(first), built(second)
     for step, _ in enumerate(zip(gradients(first), gradients(second), strict=True)):
+        one.param_groups[0]["lr"] = RATE / (step + 1)
         one.step()
         if step == 1:
             second.load_state_dict(first.state_dict())
             other.load_state_dict(deepcopy(one.state_dict()))  # as from a file
+            assert [group["lr"] for group in other.param_groups] == [RATE / 2, RATE]
         elif step == 2:
+            other.param_groups[0]["lr"] = RATE / 3
             other.step()
     assert all(map(torch.equal, first.parameters(), second.parameters()))
 

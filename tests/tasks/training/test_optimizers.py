@@ -61,7 +61,7 @@ def test_a_training_of_one_step_has_a_rate(workspace: Path, schedule: str) -> No
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "muon"])
 def test_weights_decay_and_biases_and_normalisations_do_not(workspace: Path, name: str) -> None:
     p: Train = write_params(train={"optimizer": name, "weight_decay": 0.1, "momentum": 0.9, "learning_rate": 0.5}).train
-    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    network = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 3), nn.BatchNorm1d(3))  # a hidden layer and the head
     built = optimizer(network, p)
     assert type(built).__name__.lower() == name
     for parameter in network.parameters():
@@ -69,4 +69,4 @@ def test_weights_decay_and_biases_and_normalisations_do_not(workspace: Path, nam
     before = [parameter.clone() for parameter in network.parameters()]
     built.step()
     moved = [not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True)]
-    assert moved == [True, False, False, False]
+    assert moved == [True, False, True, False, False, False]
