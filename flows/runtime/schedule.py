@@ -195,13 +195,16 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 def _let_end(
     process: "subprocess.Popen[bytes]", is_waited_for: Callable[[psutil.Process], bool], within_s: float
 ) -> None:
-    """Wait for what a worker that has ended had started, and kill what is left of it then."""
+    """Wait for what a worker that has ended had started, and kill what is left of it then, until that is gone."""
     deadline = time.monotonic() + within_s
     while any(map(is_waited_for, _started_by(process))) and time.monotonic() < deadline:
         time.sleep(0.1)
-    for started in _started_by(process):
+    for started in (left := _started_by(process)):
         with suppress(psutil.NoSuchProcess):
             started.kill()
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while any(map(_at_work, left)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _started_by(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from zoneinfo import ZoneInfo
 
 import psutil
@@ -174,6 +174,8 @@ def test_where_the_server_does_not_answer_a_signal_ends_the_run_with_its_stage_a
 ) -> None:
     monkeypatch.setattr(deployments, "cancel", lambda *_: False)
     monkeypatch.setattr(deployments, "settle_at", lambda *_, **__: pytest.fail("it was asked once more"))
+    kill = psutil.Process.kill  # which on a busy machine takes a moment
+    monkeypatch.setattr(psutil.Process, "kill", lambda killed: Timer(0.5, kill, (killed,)).start())
 
     def interrupt() -> None:
         wait_until_there("run.started")
@@ -220,7 +222,7 @@ time.sleep(60)  # whether or not its stage has ended, as one that tries to tell 
 SERVING_ONE = f"""
 import os, subprocess, sys
 os.environ["{worker.PID}"] = str(os.getpid())
-subprocess.run((sys.executable, "-c", *sys.argv[1:]))
+subprocess.run((sys.executable, "-c", *sys.argv[1:]), process_group=0)
 """
 
 
