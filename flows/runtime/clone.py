@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from configobj import ConfigObj
+
 from tasks.data.datasets import DATASETS
 from tasks.harness.code import PACKAGES
 from tasks.harness.errors import StageError, shown
@@ -188,14 +190,14 @@ def _not_there(path: Path, home: Path, folder: Path) -> list[str]:
 
 
 def _configure_dvc(folder: Path) -> None:
-    """Share the cache of the person's project, and keep DVC's notes about the checkout in it."""
-    command = (sys.executable, "-m", "dvc")
-    asked = subprocess.run((*command, "cache", "dir"), capture_output=True, text=True, check=False)
+    """Share the cache of the person's project, and keep DVC's notes about the checkout in it.
+
+    In UTF-8, as DVC reads it: `dvc config` writes ASCII alone, and fails where a folder's name has more.
+    """
+    asked = subprocess.run((sys.executable, "-m", "dvc", "cache", "dir"), capture_output=True, text=True, check=False)
     if asked.returncode:
         raise StageError(f"dvc cache dir failed: {asked.stderr.strip()}")
-    values = {"cache.dir": asked.stdout.rstrip("\n"), "core.site_cache_dir": str(folder.absolute() / ".dvc/tmp/site")}
-    for key, value in values.items():
-        words = (*command, "config", "--local", key, value)
-        answer = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
-        if answer.returncode:
-            raise StageError(f"dvc config {key} failed in a checkout of what is committed: {answer.stderr.strip()}")
+    notes = {"site_cache_dir": str(folder.absolute() / ".dvc/tmp/site")}
+    config = ConfigObj({"cache": {"dir": asked.stdout.rstrip("\n")}, "core": notes}, encoding="utf-8")
+    with (folder / ".dvc/config.local").open("wb") as file:
+        config.write(file)

@@ -58,7 +58,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Judgement, Path]]:
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A person's tree, the working directory, with edits that are not committed."""
-    tree = copy_project(tmp_path / "the project", QUICK_DIGITS)
+    tree = copy_project(tmp_path / "Jürgen's project, #1", QUICK_DIGITS)
     monkeypatch.chdir(tree)
     for name in ("DATA_MIRROR", "REGISTRY"):
         monkeypatch.delenv(name, raising=False)

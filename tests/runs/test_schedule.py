@@ -39,7 +39,7 @@ from tests.support.project import QUICK_DIGITS, Command, copy_project
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the parameters of digits, and an edit that is not committed."""
-    project = copy_project(tmp_path_factory.mktemp("schedule"), QUICK_DIGITS)
+    project = copy_project(tmp_path_factory.mktemp("schedule") / "Jürgen's", QUICK_DIGITS)
     with (project / "README.md").open("a") as file:
         file.write("An edit.\n")
     return project
