@@ -31,7 +31,8 @@ SPACE = """
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, in a folder of a repository, with edits that are not committed."""
     root = tmp_path_factory.mktemp("a repository")
-    changes = [*QUICK_DIGITS, "train.epochs=2", "search.trials=3"]
+    # All cores are for one trial, so that they come one after the other.
+    changes = [*QUICK_DIGITS, "train.epochs=2", "search.trials=3", "train.threads=null"]
     project = copy_project(root / "the project", changes)
     shutil.rmtree(project / ".git")
     for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "a project in a folder")):

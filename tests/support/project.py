@@ -33,7 +33,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def copy_project(folder: Path, changes: Sequence[str] = ()) -> Path:
     """Copy what git tracks, as it is in the working tree, into a git repository of its own.
 
-    Its params.yaml is the one that is committed here, with `changes` made, `key=value` each.
+    Its params.yaml is the one that is committed here, with `changes` made, `key=value` each, and of one thread: other
+    tests have the other cores, where two threads would wait for each other longer than they compute.
     """
     names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     for name in names.stdout.splitlines():
@@ -42,7 +43,7 @@ def copy_project(folder: Path, changes: Sequence[str] = ()) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     config = folder / ".dvc/config"  # no test writes to the remote that a project has
     config.write_text(re.sub(r"(?m)^\s*remote\s*=.*$", "", config.read_text()))
-    (folder / "params.yaml").write_text(overrides.apply(shipped_params(), list(changes))[0])
+    (folder / "params.yaml").write_text(overrides.apply(shipped_params(), ["train.threads=1", *changes])[0])
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false")
     for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "copy")):
         subprocess.run((*git, *words), cwd=folder, check=True)
