@@ -36,8 +36,14 @@ def optimizer(network: nn.Module, params: Train) -> Optimizer:
         case "rmsprop":
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
         case "muon":
-            hidden = {parameter for parameter in backbone if parameter.ndim in (2, 4)}
-            return Muon(groups, hidden, rate, momentum)
+            return Muon(groups, matrices(network) & {*backbone}, rate, momentum)
+
+
+def matrices(network: nn.Module) -> set[nn.Parameter]:
+    """Return the weights that mix all that comes into a layer, which filters of a channel each do not."""
+    mixing = (layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
+    weights = (layer.weight for layer in mixing if getattr(layer, "groups", 1) == 1)
+    return {weight for weight in weights if isinstance(weight, nn.Parameter)}
 
 
 def groups_of(parameters: list[nn.Parameter], weight_decay: float, lr_scale: float) -> list[dict[str, Any]]:

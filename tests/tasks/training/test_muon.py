@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -80,6 +81,17 @@ def test_a_matrix_is_one_and_keeps_no_gradient(workspace: Path) -> None:
     assert [matrix.grad for matrix in made.matrices.values()] == [None]
     made.zero_grad()
     assert hidden.grad is None
+
+
+def test_filters_of_a_channel_each_are_no_matrices(workspace: Path) -> None:
+    net = timm.create_model("test_convnext", num_classes=4)
+    hidden = built(net).matrices.keys()
+    depthwise = {layer.weight for layer in net.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1}
+    assert depthwise
+    assert hidden.isdisjoint(depthwise)
+    assert {parameter.ndim for parameter in hidden} == {2, 4}
+    vit = timm.create_model("test_vit", num_classes=4)
+    assert built(vit).matrices.keys().isdisjoint({vit.get_parameter("pos_embed"), vit.get_parameter("head.weight")})
 
 
 def test_the_learning_rate_of_each_group_is_the_one_of_the_step(workspace: Path) -> None:
