@@ -18,8 +18,8 @@ from tests.support.project import Command
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the whole runs, which take longest: the last one would run alone."""
-    items.sort(key=lambda item: "runs" not in item.path.parts)
+    """Begin with the nights and then the whole runs, which take longest: the last one would run alone."""
+    items.sort(key=lambda item: (not item.get_closest_marker("nights"), "runs" not in item.path.parts))
 
 
 @pytest.fixture

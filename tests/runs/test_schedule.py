@@ -36,25 +36,23 @@ from tests.support.nights import (
 from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
     """A copy of the project with the parameters of digits, and an edit that is not committed."""
-    project = copy_project(tmp_path_factory.mktemp("schedule") / "Jürgen's", QUICK_DIGITS)
+    project = copy_project(tmp_path / "Jürgen's", QUICK_DIGITS)
     with (project / "README.md").open("a") as file:
         file.write("An edit.\n")
     return project
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def port() -> int:
     return free_port()
 
 
-@pytest.fixture(scope="module")
-def schedule(
-    project: Path, port: int, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[subprocess.Popen[str]]:
-    with scheduled(project, environment, tmp_path_factory.mktemp("prefect"), port) as process:
+@pytest.fixture
+def schedule(project: Path, port: int, environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with scheduled(project, environment, tmp_path / "home", port) as process:
         yield process
 
 
@@ -206,6 +204,7 @@ def why_blocked() -> str:
     return "\n".join(last[0].reasons)
 
 
+@pytest.mark.nights
 def test_nothing_works_on_after_a_schedule_and_only_a_night_that_nobody_has_ended_is_said_to_have_crashed(
     project: Path, environment: dict[str, str], prefect_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
