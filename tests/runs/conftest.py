@@ -14,7 +14,7 @@ from tests.support.project import QUICK_DIGITS, Command, copy_project
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, command: Command) -> str:
+def nights_model(tmp_path_factory: pytest.TempPathFactory, command: Command) -> str:
     """The SHA-256 of the model that a run makes which nothing disturbs."""
     project = copy_project(tmp_path_factory.mktemp("undisturbed"), QUICK_DIGITS)
     command("python", "-m", "flows", "training", cwd=project)

@@ -27,7 +27,7 @@ def verdicts() -> list[str]:
 
 @pytest.mark.parametrize("play", plays(len(OF_RUNS)))
 def test_a_night_goes_on_after_one_that_was_stopped_before_any_step(
-    play: int, model: str, nights: tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]
+    play: int, nights_model: str, nights: tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]
 ) -> None:
     (scheduled_nights, prefect), found = nights, []
     with scheduled_nights() as schedule:
@@ -41,7 +41,7 @@ def test_a_night_goes_on_after_one_that_was_stopped_before_any_step(
             psutil.wait_procs(processes, PATIENCE_S)
             assert not left(processes), name
             wait_until(lambda: {*prefect.states()} == {"Crashed"}, PATIENCE_S)
-            found.append(in_service(registry(), model))
+            found.append(in_service(registry(), nights_model))
         # Of all but the one that put it there. Prefect's worker has them written beside the next run.
         wait_until(lambda: verdicts().count("no model was put into service") == len(STEPS) - 1, PATIENCE_S)
         pause_before(None)
@@ -49,5 +49,5 @@ def test_a_night_goes_on_after_one_that_was_stopped_before_any_step(
         wait_for(schedule, r"Finished in state (Promoted|Nothing new)\(")
         assert set(prefect.states()[:-1]) == {"Crashed"}
     assert found == sorted(found)
-    assert in_service(registry(), model)
+    assert in_service(registry(), nights_model)
     assert [entry.number for entry in history.read(registry())] == [1]

@@ -27,9 +27,10 @@ ENDS = (
 )
 
 
+@pytest.mark.timeout(3000)  # sixteen schedules, one after the other
 @pytest.mark.parametrize("play", plays(len(ENDS)))
 def test_a_night_goes_on_whose_worker_or_server_was_stopped_before_any_step(
-    play: int, model: str, nights: tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]
+    play: int, nights_model: str, nights: tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]
 ) -> None:
     (scheduled_nights, prefect), found = nights, []
     for index, (name, step) in enumerate(STEPS.items()):
@@ -46,12 +47,12 @@ def test_a_night_goes_on_whose_worker_or_server_was_stopped_before_any_step(
         said = [line for line in printed.splitlines() if line.startswith("schedule: ")]
         assert (schedule.returncode, len(said)) == (1, 1), f"{name}, {record}, {number}: {printed}"
         assert not left(processes), name
-        found.append(in_service(registry(), model))
+        found.append(in_service(registry(), nights_model))
     assert found == sorted(found)
     pause_before(None)
     with scheduled_nights() as schedule:
         assert {*prefect.states()} == {"Crashed"}
         assert prefect.start().ok
         wait_for(schedule, r"Finished in state (Promoted|Nothing new)\(")
-    assert in_service(registry(), model)
+    assert in_service(registry(), nights_model)
     assert [entry.number for entry in history.read(registry())] == [1]
