@@ -1,8 +1,8 @@
 """What the tests of nights share that are stopped before each of their steps."""
 
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from tests.support.nights import Prefect, free_port, scheduled, wait_for
 from tests.support.params import ROOT
 from tests.support.project import QUICK_DIGITS, Command, copy_project
+from tests.support.steps import Nights
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +23,7 @@ def nights_model(tmp_path_factory: pytest.TempPathFactory, command: Command) -> 
 
 
 @pytest.fixture
-def nights(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]:
+def nights(environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
     """A schedule of a project, the working directory, whose runs wait before the step that `pause_before` names."""
     project, port = copy_project(tmp_path / "project", QUICK_DIGITS), free_port()
     monkeypatch.chdir(project)

@@ -1,9 +1,6 @@
 """Nights that are stopped before each of their steps: the next one completes them."""
 
 import signal
-import subprocess
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import psutil
 import pytest
@@ -12,9 +9,9 @@ from flows.promotion import history, judgement
 from flows.promotion.judgement import Judgement
 from serving.champion import registry
 from tasks.harness.records import read_record
-from tests.support.nights import Prefect, left, wait_for, wait_until
+from tests.support.nights import left, wait_for, wait_until
 from tests.support.pausing.sitecustomize import PAUSED
-from tests.support.steps import PATIENCE_S, STEPS, in_service, pause_before, plays, wait_until_paused
+from tests.support.steps import PATIENCE_S, STEPS, Nights, in_service, pause_before, plays, wait_until_paused
 
 OF_RUNS = (signal.SIGKILL, signal.SIGTERM)
 
@@ -27,7 +24,7 @@ def verdicts() -> list[str]:
 
 @pytest.mark.parametrize("play", plays(len(OF_RUNS)))
 def test_a_night_goes_on_after_one_that_was_stopped_before_any_step(
-    play: int, nights_model: str, nights: tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]
+    play: int, nights_model: str, nights: Nights
 ) -> None:
     (scheduled_nights, prefect), found = nights, []
     with scheduled_nights() as schedule:

@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import psutil
 import pytest
@@ -14,9 +11,9 @@ from flows.promotion import history
 from flows.runtime import server
 from flows.runtime.schedule import WORKER
 from serving.champion import registry
-from tests.support.nights import Prefect, left, wait_for
+from tests.support.nights import left, wait_for
 from tests.support.pausing.sitecustomize import RELEASED
-from tests.support.steps import PATIENCE_S, STEPS, in_service, pause_before, plays, wait_until_paused
+from tests.support.steps import PATIENCE_S, STEPS, Nights, in_service, pause_before, plays, wait_until_paused
 
 # What is stopped, and how: another end before each step, in each play.
 ENDS = (
@@ -30,7 +27,7 @@ ENDS = (
 @pytest.mark.timeout(3000)  # sixteen schedules, one after the other
 @pytest.mark.parametrize("play", plays(len(ENDS)))
 def test_a_night_goes_on_whose_worker_or_server_was_stopped_before_any_step(
-    play: int, nights_model: str, nights: tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]
+    play: int, nights_model: str, nights: Nights
 ) -> None:
     (scheduled_nights, prefect), found = nights, []
     for index, (name, step) in enumerate(STEPS.items()):

@@ -1,6 +1,8 @@
 """The steps of a night, runs that wait before one of them, and what is in service then."""
 
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 
 from flows.promotion import history, store
 from serving import champion
-from tests.support.nights import wait_for
+from tests.support.nights import Prefect, wait_for
 from tests.support.pausing.sitecustomize import PAUSE_BEFORE, PAUSED, RELEASED
 
 # What a night is about to do, in its order, as Python's audit events have it. Each is the first of a new schedule to
@@ -32,6 +34,8 @@ STEPS = {
     "the end": r"^shutil.rmtree .*/retraining/checkout",
 }
 PATIENCE_S = 120  # with what ends
+# What starts a schedule, whose runs wait before the step that `pause_before` names, and its server.
+Nights = tuple[Callable[[], AbstractContextManager[subprocess.Popen[str]]], Prefect]
 
 
 def plays(count: int) -> list[Any]:
