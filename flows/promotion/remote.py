@@ -8,6 +8,7 @@ Nothing is listed, because not every kind can: a name is asked for, and is there
 
 import re
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -177,7 +178,19 @@ def configured() -> Remote | None:
         raise StageError(f"DVC's default remote cannot be used: {error}; see dvc remote list") from None
     if fs.protocol == "local" and not Path(path).is_dir():
         raise StageError(f"the remote {name!r}: there is no folder {path}; mount it, or make it")
-    return Remote(name, url, fs, fs.join(path, FOLDER))
+    remote = Remote(name, url, fs, fs.join(path, FOLDER))
+    if fs.protocol in ("http", "https"):
+        weakref.finalize(remote, _end_session, fs)
+    return remote
+
+
+def _end_session(fs: Any) -> None:
+    """End the connections over HTTP, while a thread is at hand that can.
+
+    DVC's object and fsspec's hold each other, so that Python collects them in any thread: fsspec's own can't end them.
+    """
+    if fs.fs._session is not None:
+        fs.fs.close_session(fs.fs.loop, fs.fs._session)
 
 
 def _is_named() -> bool:

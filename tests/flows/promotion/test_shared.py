@@ -1,6 +1,7 @@
 """The registry of several machines and that at their remote: what counts, what is refused, how they come together."""
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec.asyn
 import pytest
 
 from flows import promote, pull_champion, rollback
@@ -537,6 +539,21 @@ def test_over_http_it_is_pulled_and_not_promoted_to(machine: Machine, url: str) 
     assert whole(machine("b")) == entries
     with pytest.raises(StageError, match=r"can be read and not promoted to: .* http does not"):
         put_into_service(machine("b"), "3")
+
+
+def test_its_connections_are_closed_whichever_thread_collects_the_garbage(machine: Machine, url: str) -> None:
+    put_into_service(machine("a"), "1")
+    name_remote(Path(), url)
+    gc.disable()  # else another thread may
+    try:
+        pull(machine("b"))
+        fsspec.asyn.sync(fsspec.asyn.get_loop(), collect)
+    finally:
+        gc.enable()
+
+
+async def collect() -> None:
+    gc.collect()
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("sha256sum")), reason="curl and sha256sum are needed")
