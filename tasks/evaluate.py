@@ -21,6 +21,7 @@ from tasks.harness import section
 from tasks.harness.records import write_json
 from tasks.harness.stage import stage
 from tasks.model import classifier
+from tasks.model.affinity import apart
 from tasks.model.batches import predict
 from tasks.model.classifier import JSON, PTH
 from tasks.model.determinism import set_up
@@ -51,10 +52,12 @@ def main() -> None:
         model.to(device)
         splits = {split: Split.read(split) for split in SPLITS}
         # Training images are many, so that their logits are not held.
-        held = {split: predict(model, splits[split], params.batch_size, device) for split in HELD}
+        with apart(device):
+            held = {split: predict(model, splits[split], params.batch_size, device) for split in HELD}
+            training_images = scores.score(model, splits["train"], params.batch_size, device)
         labels = {split: torch.from_numpy(splits[split].labels) for split in HELD}
         scored: dict[SplitName, Scores] = {
-            "train": scores.score(model, splits["train"], params.batch_size, device),
+            "train": training_images,
             **{split: scores.of(held[split], labels[split]) for split in HELD},
         }
 

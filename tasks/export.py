@@ -24,6 +24,7 @@ from tasks.harness.errors import StageError
 from tasks.harness.records import write_json
 from tasks.harness.stage import stage
 from tasks.model import classifier
+from tasks.model.affinity import apart
 from tasks.model.batches import predict
 from tasks.model.classifier import JSON, PTH
 from tasks.model.determinism import set_up
@@ -61,7 +62,8 @@ def main() -> None:
         exported = to_onnx(model, description.image_shape, temperature)
         onnx.helper.set_model_props(exported, provenance(description, evaluation.accuracy, temperature))
         check(exported, description)
-        reference = predict(model.to(device), test, batch_size, device).numpy()
+        with apart(device):
+            reference = predict(model.to(device), test, batch_size, device).numpy()
         content = exported.SerializeToString(deterministic=True)
         report = parity.gate(
             content,

@@ -17,6 +17,7 @@ from tasks.harness import section
 from tasks.harness.errors import StageError
 from tasks.harness.records import write_json
 from tasks.harness.stage import Stage, stage
+from tasks.model.affinity import apart
 from tasks.model.classifier import JSON, PTH, Architecture, Description, Trained, build, digest, pth_bytes
 from tasks.model.determinism import set_up
 from tasks.networks.cnn import PATCHES_OF
@@ -49,7 +50,7 @@ def main() -> None:
         weights = transfer.read(params)
         architecture = describe(card, params, weights)
         checkpoint = Checkpoint(key(running.inputs.digest(), params, device), device, ranks.size)
-        with ranks.joined(device):
+        with ranks.joined(device), apart(device):
             training = train(architecture, params, weights, device, ranks, checkpoint)
         if ranks.first:
             write(running, training, architecture, card)

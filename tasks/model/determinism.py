@@ -10,7 +10,6 @@ from contextlib import suppress
 import torch
 
 from tasks.model.cores import physical_cores
-from tasks.model.waiting import spin_while_alone
 
 # Of malloc.h in glibc, and the largest value that it takes of each.
 MMAP_THRESHOLD, LARGEST_BLOCK = -3, 32 << 20
@@ -34,7 +33,6 @@ def set_up(threads: int | None, seed: int = 0) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False  # it chooses algorithms by timing them
     torch.set_num_threads(threads or physical_cores())
-    spin_while_alone()
     _keep_memory()
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
