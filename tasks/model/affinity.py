@@ -76,7 +76,7 @@ def _in_each_thread(do: Callable[[int], None]) -> None:
 
     Nothing is done where torch has no OpenMP, or one that has no such entry.
     """
-    openmp = ctypes.CDLL(None)
+    openmp = ctypes.CDLL(torch._C.__file__)  # with what it is linked with: other libraries bring an OpenMP of their own
     with suppress(AttributeError):
         parallel, number = openmp.GOMP_parallel, openmp.omp_get_thread_num
         parallel(ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: do(number())), None, torch.get_num_threads(), 0)

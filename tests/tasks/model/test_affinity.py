@@ -23,7 +23,7 @@ needs_two_cores = pytest.mark.skipif(
     reason="threads have cores of their own on Linux, with GCC's OpenMP and two cores",
 )
 PROGRAM = """
-import os, sys, torch
+import os, sklearn.metrics, torch  # which bring an OpenMP each
 from tasks.model.affinity import apart
 
 torch.set_num_threads(2)
