@@ -248,10 +248,12 @@ def _last_line() -> str:
 
 
 def note(process: "subprocess.Popen[bytes]", record: Path) -> None:
-    """Write to `record` which process it is: its pid and its start, because pids come again."""
-    started = psutil.Process(process.pid).create_time()
+    """Write to `record` which process it is: its pid, and the hash of that and its start, because pids come again.
+
+    psutil's hash counts from the start of the machine, where it can: its creation time moves when the clock is set.
+    """
     record.parent.mkdir(exist_ok=True)
-    record.write_text(json.dumps({"pid": process.pid, "started": started}))
+    record.write_text(json.dumps({"pid": process.pid, "hash": hash(psutil.Process(process.pid))}))
 
 
 def _find(record: Path) -> psutil.Process | None:
@@ -259,8 +261,8 @@ def _find(record: Path) -> psutil.Process | None:
     try:
         noted = json.loads(record.read_text())
         process = psutil.Process(noted["pid"])
-        return process if process.create_time() == noted["started"] else None
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return process if hash(process) == noted["hash"] else None
+    except (FileNotFoundError, ValueError, KeyError, psutil.NoSuchProcess):
         return None
 
 

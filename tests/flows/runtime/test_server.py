@@ -29,10 +29,21 @@ def test_a_server_that_was_left_is_ended_and_no_other(same: bool) -> None:
         server.note(process, server.TEMPORARY)
         if not same:
             noted = json.loads(server.TEMPORARY.read_text())
-            server.TEMPORARY.write_text(json.dumps(noted | {"started": noted["started"] - 9}))
+            server.TEMPORARY.write_text(json.dumps(noted | {"hash": noted["hash"] - 9}))
         server.end(server.TEMPORARY)
         assert (process.poll() is not None) is same
         process.kill()
+
+
+def test_a_server_that_was_left_is_ended_though_the_clock_was_set_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(("sleep", "60")) as process:
+        server.note(process, server.TEMPORARY)
+        before = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda one: before(one) + 9)
+        server.end(server.TEMPORARY)
+        ended = process.poll() is not None
+        process.kill()
+    assert ended
 
 
 def test_no_server_was_left() -> None:
